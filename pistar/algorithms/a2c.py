@@ -1,0 +1,75 @@
+"""Advantage actor-critic: one gradient step on each rollout, with the critic's advantage in the place of the return.
+
+    maximise  E[log π(a|s) A] + β H[π] − c (V − V_target)²
+
+The synchronous form of Mnih et al. (2016), arXiv:1602.01783, section 4, with the advantage by GAE(λ); λ = 1 gives their
+n-step advantage. It differs from REINFORCE by bootstrapping, so that episodes need not end before learning, and from PPO
+by using every sample once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pistar import estimators, objectives
+from pistar.algorithms.algorithm import Algorithm, AlgorithmState, Loss, Metrics
+from pistar.algorithms.metrics import explained_variance
+from pistar.schedules import Schedule, constant
+
+if TYPE_CHECKING:
+    from pistar.learner import Learner
+    from pistar.policy import Policy
+    from pistar.rollout import Batch, Rollout
+
+
+@dataclass(frozen=True)
+class A2C(Algorithm):
+    """Synchronous advantage actor-critic."""
+
+    summary: ClassVar[str] = "one step per short rollout with a critic's advantage"
+    paper: ClassVar[str] = "Mnih et al. 2016, arXiv:1602.01783"
+    recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "continuous": {"training": {"lanes": 16, "horizon": 8, "learning_rate": {"from": 7e-4, "to": 0.0}}},
+        "discrete": {
+            "algorithm": {"entropy_weight": 0.01},
+            "training": {"lanes": 16, "horizon": 8, "learning_rate": {"from": 2e-3, "to": 0.0}},
+        },
+    }
+
+    discount: float = 0.99  # γ: weight of the reward one step later
+    trace: float = 0.95  # λ of generalised advantage estimation
+    entropy_weight: Schedule = constant(0.0)  # β: reward for being undecided, nats
+    value_weight: float = 0.5  # c: weight of the squared value error
+    normalize_advantages: bool = False  # to mean 0 and deviation 1 over the rollout
+
+    def estimate(self, policy: Policy, rollout: Rollout) -> Batch:
+        """Advantages by GAE(λ) and λ-returns as value targets."""
+        value, next_value = rollout.values(policy)
+        advantage = estimators.gae(
+            rollout.reward, value, next_value, rollout.terminated, rollout.truncated, self.discount, self.trace
+        )
+        return rollout.batch(advantage, advantage + value)
+
+    def loss(self, policy: Policy, batch: Batch, entropy_weight: float) -> Loss:
+        """The negated objective of the module's head."""
+        now = policy.evaluate(batch.observation, batch.action)
+        advantage = objectives.standardize(batch.advantage, batch.weight) if self.normalize_advantages else batch.advantage
+        climbed = objectives.score_function(now.log_prob, advantage, batch.weight)
+        entropy = objectives.weighted_mean(now.entropy, batch.weight)
+        error = objectives.squared_error(now.value, batch.target, batch.weight)
+        loss = self.value_weight * error - climbed - entropy_weight * entropy
+        return loss, {"score": climbed.detach(), "entropy": entropy.detach(), "value_error": error.detach()}
+
+    def improve(
+        self, learner: Learner, experience: Rollout, state: AlgorithmState, progress: float
+    ) -> tuple[AlgorithmState, Metrics]:
+        """One gradient step."""
+        entropy_weight = self.entropy_weight.at(progress)
+        batch = self.estimate(learner.policy, experience)
+        metrics = learner.descend(lambda policy, steps: self.loss(policy, steps, entropy_weight), batch)
+        return state, {
+            **{name: float(value) for name, value in metrics.items()},
+            "explained_variance": explained_variance(batch),
+        }

@@ -1,0 +1,53 @@
+"""The contract of an algorithm: a frozen dataclass of hyperparameters with a few short methods.
+
+An algorithm turns experience into calls of the learner; it never steps an environment and never touches an optimizer. What
+it must remember between iterations (target networks, temperatures, unfinished episodes, stored experience) is *state*: a
+tree that it receives and returns, and that every checkpoint holds. Algorithm modules import no torch at run time: their
+formulas are methods of tensors, so that `pistar algorithms` answers at once.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pistar.learner import Learner
+    from pistar.policy import Policy
+    from pistar.replay import Replay
+    from pistar.rollout import Rollout
+
+Metrics = dict[str, float]
+AlgorithmState = dict[str, Any]  # str keys; tensors, JSON scalars, further dicts
+
+
+@dataclass(frozen=True)
+class Algorithm(ABC):
+    """Hyperparameters as fields; ``summary`` and ``paper`` are what `pistar algorithms` prints."""
+
+    summary: ClassVar[str]
+    paper: ClassVar[str]
+    experience: ClassVar[Literal["rollout", "replay"]] = "rollout"  # what `improve` is given
+    recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # "continuous" / "discrete" -> tables of defaults
+    replay_capacity: ClassVar[int] = 0  # transitions kept per lane, where `experience` is "replay"
+
+    def policy(self, default: Policy) -> Policy:
+        """The policy that is trained: the configured one, or one of the algorithm's own built from its spaces."""
+        return default
+
+    def init(self, policy: Policy, lanes: int) -> AlgorithmState:
+        """What is remembered before the first iteration."""
+        return {}
+
+    @abstractmethod
+    def improve(
+        self, learner: Learner, experience: Rollout | Replay, state: AlgorithmState, progress: float
+    ) -> tuple[AlgorithmState, Metrics]:
+        """Climb J with one iteration's experience; ``progress`` in [0, 1] drives schedules."""
+
+
+Loss = tuple["Tensor", dict[str, "Tensor"]]  # a scalar to descend, and detached scalars to report

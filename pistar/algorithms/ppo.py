@@ -1,0 +1,98 @@
+"""PPO: several epochs of minibatch ascent on a surrogate that stops paying once the policy has moved far enough.
+
+    maximise  E[min(r A, clip(r, 1 − ε, 1 + ε) A)] + β H[π] − c (V − V_target)²,    r = π(a|s) / π_old(a|s)
+
+Schulman, Wolski, Dhariwal, Radford & Klimov (2017), arXiv:1707.06347, equations 7 and 9. It differs from A2C by reusing
+each rollout for several epochs, which the clip makes safe. Advantages can be computed anew before every epoch with the
+critic as it then is (Andrychowicz et al. 2021, arXiv:2006.05990, section 3.5). Left out, for want of a measured gain: the
+clipping of the value function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pistar import estimators, objectives
+from pistar.algorithms.algorithm import Algorithm, AlgorithmState, Loss, Metrics
+from pistar.algorithms.metrics import MetricsMean, explained_variance
+from pistar.schedules import Schedule, constant
+
+if TYPE_CHECKING:
+    from pistar.learner import Learner
+    from pistar.policy import Policy
+    from pistar.rollout import Batch, Rollout
+
+
+@dataclass(frozen=True)
+class PPO(Algorithm):
+    """Proximal policy optimisation with a clipped surrogate."""
+
+    summary: ClassVar[str] = "epochs of minibatches on a clipped surrogate; the default"
+    paper: ClassVar[str] = "Schulman et al. 2017, arXiv:1707.06347"
+    recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "discrete": {
+            "algorithm": {"epochs": 4, "minibatch": 256, "entropy_weight": 0.01, "normalize_advantages": True},
+            "training": {"lanes": 8, "horizon": 128, "learning_rate": {"from": 1e-3, "to": 0.0}},
+        },
+    }
+
+    discount: float = 0.99  # γ: weight of the reward one step later
+    trace: float = 0.95  # λ of generalised advantage estimation
+    clip: Schedule = constant(0.2)  # ε: how far the probability ratio may pay
+    epochs: int = 10  # passes over each rollout
+    minibatch: int = 64  # samples in a minibatch
+    entropy_weight: Schedule = constant(0.0)  # β: reward for being undecided, nats
+    value_weight: float = 0.25  # c: weight of the squared value error
+    normalize_advantages: bool = False  # to mean 0 and deviation 1, per minibatch
+    recompute_advantages: bool = True  # before every epoch, with the critic as it then is
+    max_kl: float | None = None  # stop the epochs once the mean KL to the acting policy exceeds this, nats
+
+    def estimate(self, policy: Policy, rollout: Rollout) -> Batch:
+        """Advantages by GAE(λ) and λ-returns as value targets."""
+        value, next_value = rollout.values(policy)
+        advantage = estimators.gae(
+            rollout.reward, value, next_value, rollout.terminated, rollout.truncated, self.discount, self.trace
+        )
+        return rollout.batch(advantage, advantage + value)
+
+    def loss(self, policy: Policy, batch: Batch, clip: float, entropy_weight: float) -> Loss:
+        """Equation 9, negated."""
+        now = policy.evaluate(batch.observation, batch.action)
+        advantage = objectives.standardize(batch.advantage, batch.weight) if self.normalize_advantages else batch.advantage
+        surrogate = objectives.clipped_surrogate(now.log_prob, batch.log_prob, advantage, clip, batch.weight)
+        entropy = objectives.weighted_mean(now.entropy, batch.weight)
+        error = objectives.squared_error(now.value, batch.target, batch.weight)
+        loss = self.value_weight * error - surrogate - entropy_weight * entropy
+        return loss, {
+            "surrogate": surrogate.detach(),
+            "entropy": entropy.detach(),
+            "value_error": error.detach(),
+            "kl": objectives.approximate_kl(now.log_prob.detach(), batch.log_prob, batch.weight),
+            "clip_fraction": objectives.clip_fraction(now.log_prob.detach(), batch.log_prob, clip, batch.weight),
+        }
+
+    def improve(
+        self, learner: Learner, experience: Rollout, state: AlgorithmState, progress: float
+    ) -> tuple[AlgorithmState, Metrics]:
+        """``epochs`` passes of minibatch steps."""
+        clip, entropy_weight = self.clip.at(progress), self.entropy_weight.at(progress)
+
+        def loss(policy: Policy, batch: Batch) -> Loss:
+            return self.loss(policy, batch, clip, entropy_weight)
+
+        metrics = MetricsMean()
+        batch = self.estimate(learner.policy, experience)
+        explained = explained_variance(batch)
+        for epoch in range(self.epochs):
+            if epoch > 0 and self.recompute_advantages:
+                batch = self.estimate(learner.policy, experience)
+            kl = MetricsMean()
+            for minibatch in batch.minibatches(self.minibatch, learner.generator):
+                outcome = learner.descend(loss, minibatch)
+                metrics.add(outcome)
+                kl.add({"kl": outcome["kl"]})
+            if self.max_kl is not None and kl.result()["kl"] > self.max_kl:
+                break
+        return state, {**metrics.result(), "explained_variance": explained, "epochs": float(epoch + 1), "clip": clip}

@@ -1,0 +1,90 @@
+"""The policy file: weights, normaliser, spaces, action post-processing and provenance in one safetensors file.
+
+What a file says is data: loading builds a registered policy kind from its settings and fills in tensors. A kind of the
+user's own is a module to import, which a file may name but never cause: it is built only when the caller names the same
+``module:Class`` as trusted, and only if its source is still the one that the file was written with.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pistar import __version__, configuration, serialization, spaces
+from pistar.envs.environment import Spaces
+from pistar.errors import ArtefactError
+from pistar.policies import POLICIES
+from pistar.policy import Policy
+
+KIND = "pistar-policy"
+
+
+def save(policy: Policy, path: Path, provenance: dict[str, Any] | None = None) -> None:
+    """Write ``policy`` to ``path`` atomically; ``provenance`` (task, steps, seed, ...) goes into the header."""
+    kind = POLICIES.kind_of(policy.kind)
+    header: dict[str, Any] = {
+        "policy": {"kind": kind, **configuration.to_table(policy.kind)},
+        "observation_space": spaces.encode(policy.spaces.observation),
+        "action_space": spaces.encode(policy.spaces.action),
+        "dtype": str(next(policy.parameters()).dtype).removeprefix("torch."),
+        "provenance": {"pistar": __version__, "torch": torch.__version__, **(provenance or {})},
+    }
+    if ":" in kind:
+        header["source_sha256"] = source_digest(type(policy.kind))
+    tensors = {name.replace(".", "/"): tensor for name, tensor in policy.state_dict().items()}
+    serialization.write(path, {"tensors": tensors}, KIND, header)
+
+
+def load(path: str | Path, trust: str | None = None) -> Policy:
+    """The policy of a file, or of a run directory (its ``policy.safetensors``), ready to act on the CPU.
+
+    ``trust`` names the ``module:Class`` of a policy kind of your own that the file may use. Raises ArtefactError where the
+    file is truncated, altered, of another version, or names code that is not trusted; nothing is imported then.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / "policy.safetensors"
+    state, header = serialization.read(path, KIND)
+    try:
+        table = dict(header["policy"])
+        kind = table.pop("kind")
+        space = Spaces(spaces.decode(header["observation_space"]), spaces.decode(header["action_space"]))
+        cls = _kind_class(kind, header, trust, path)
+        policy: Policy = configuration.build(cls, table, str(path)).build(space, torch.Generator().manual_seed(0))
+        policy.to({"float32": torch.float32, "float64": torch.float64}[header["dtype"]])
+        tensors = {name.replace("/", "."): tensor for name, tensor in state["tensors"].items()}
+        policy.load_state_dict(tensors)
+    except ArtefactError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise ArtefactError(f"{path}: its content does not fit the policy that it describes ({error})") from error
+    return policy.eval()
+
+
+def provenance(path: Path) -> dict[str, Any]:
+    """What the header says of where the policy comes from."""
+    _, header = serialization.read(path / "policy.safetensors" if path.is_dir() else path, KIND)
+    return dict(header["provenance"])
+
+
+def _kind_class(kind: str, header: dict[str, Any], trust: str | None, path: Path) -> Any:
+    if kind in POLICIES.names():
+        return POLICIES.get(kind)
+    if trust != kind:
+        raise ArtefactError(
+            f"{path} uses the policy kind {kind!r}, which is code outside pistar; nothing was imported. "
+            f"If you trust it, say so: --trust {kind} (or trust={kind!r})"
+        )
+    cls = POLICIES.get(kind)
+    if header.get("source_sha256") != source_digest(cls):
+        raise ArtefactError(f"{path} was written with another version of {kind}'s source; restore that version to load it")
+    return cls
+
+
+def source_digest(cls: type) -> str:
+    """SHA-256 of the source file of a class."""
+    return hashlib.sha256(Path(inspect.getfile(cls)).read_bytes()).hexdigest()

@@ -1,0 +1,63 @@
+"""``pistar evaluate RUN|POLICY``: the evaluation protocol of the task, beside its baselines."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+
+from pistar.cli import flags, request
+from pistar.errors import UsageError
+
+USAGE = """
+usage: pistar evaluate RUN|POLICY [--episodes N] [--json] [--flag value ...]
+
+Judge the policy of a run (RUN/policy.safetensors) or of a policy file (RUN/best.safetensors) on whole episodes that
+training never saw, beside the task's baselines on the same episodes. --json prints one object: task, episodes, mean,
+interval, length, baselines, success (where the task has one), fraction_of_optimum (where the optimum is known).
+"""
+
+
+@dataclass(frozen=True)
+class Options:
+    """The flags of ``evaluate``."""
+
+    episodes: int = 100  # whole episodes, a fixed quota per lane
+    seed: int = 0  # of the episodes' starts; the same seed gives every policy the same episodes
+    json: bool = False  # print one JSON object instead of a table
+    deterministic: bool = True  # the distribution's mode instead of a sample
+    task: str | None = None  # judge on this task; none: the one that the policy was trained on
+    trust: str | None = None  # module:Class of a policy kind of your own that the file may use
+
+    def __post_init__(self) -> None:
+        if self.episodes < 1:
+            raise UsageError(f"--episodes: expected at least 1, received {self.episodes}")
+
+
+def main(argv: list[str]) -> int:
+    """Run the command."""
+    groups = [flags.Group("", "flags", lambda: Options)]
+    if flags.asks_for_help(argv):
+        print(flags.help_text(USAGE, groups))
+        return 0
+    arguments = flags.parse(argv, groups)
+    options, path = arguments.options(Options), request.policy_path(arguments.only_word(USAGE))
+    if options.task is not None:
+        request.find_task(options.task)
+    # Imported here: they import torch, which nothing before this line needs.
+    from pistar.cli import outcome
+    from pistar.evaluation import evaluate_run
+    from pistar.report import jsonl
+
+    judgement = evaluate_run(
+        path,
+        episodes=options.episodes,
+        seed=options.seed,
+        deterministic=options.deterministic,
+        task=options.task,
+        trust=options.trust,
+    )
+    if options.json:
+        sys.stdout.write(jsonl.encode(judgement.to_json()).decode())
+    else:
+        print(f"{judgement.task} · {path}\n\n{outcome.of_judgement(judgement)}")
+    return 0

@@ -1,0 +1,60 @@
+"""``pistar resume RUN``: continue from the newest whole checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pistar import experiment
+from pistar.cli import flags
+from pistar.errors import UsageError
+
+USAGE = """
+usage: pistar resume RUN [--steps N] [--flag value ...]
+
+Continue a run that was stopped or killed, from its newest whole checkpoint, as if it had not been: on a CPU, with the
+same versions, to the last bit. With --steps the run goes on to N steps in all; its schedules keep the horizon that they
+were planned with and then hold.
+"""
+
+
+@dataclass(frozen=True)
+class Options:
+    """The flags of ``resume``."""
+
+    steps: int | None = None  # environment steps in all, at least those of the run; none: those it was planned with
+    allow_inexact: bool = False  # go on although a version or the processor has changed
+    quiet: bool = False  # print nothing but errors
+
+
+def main(argv: list[str]) -> int:
+    """Run the command."""
+    groups = [flags.Group("", "flags", lambda: Options)]
+    if flags.asks_for_help(argv):
+        print(flags.help_text(USAGE, groups))
+        return 0
+    arguments = flags.parse(argv, groups)
+    path, options = run_path(arguments.only_word(USAGE)), arguments.options(Options)
+    planned = experiment.read(path / "experiment.toml").training.steps
+    if options.steps is not None and options.steps < planned:
+        raise UsageError(f"--steps {options.steps} is less than the {planned} of this run; expected at least as many")
+    # Imported here: it imports torch, which nothing before this line needs.
+    from pistar import training
+    from pistar.cli import outcome
+
+    result = training.resume(path, steps=options.steps, allow_inexact=options.allow_inexact, quiet=options.quiet)
+    if not options.quiet:
+        print(outcome.of_training(experiment.read(path / "experiment.toml"), result))
+    return 0
+
+
+def run_path(text: str) -> Path:
+    """The directory of one run; raises UsageError where it is none."""
+    path = Path(text)
+    if not path.exists():
+        raise UsageError(f"no such run: {path} (expected the directory that `pistar train --out` made)")
+    if not (path / "experiment.toml").is_file():
+        seeds = sorted(str(found.parent) for found in path.glob("seed-*/experiment.toml"))
+        hint = f"; it holds several runs, resume one of them: {', '.join(seeds)}" if seeds else ""
+        raise UsageError(f"{path} is not a run directory: it has no experiment.toml{hint}")
+    return path

@@ -1,0 +1,29 @@
+"""``pistar tasks [NAME]``: what there is to learn, and the settings of one task."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pistar.cli import catalogue
+from pistar.tasks import TASKS
+
+USAGE = """
+usage: pistar tasks [NAME]
+
+List the tasks, or the settings of one. Any Gymnasium id (CartPole-v1) and any module:Class of your own is a task too.
+"""
+
+
+def main(argv: list[str]) -> int:
+    """Run the command."""
+    return catalogue.show(argv, USAGE, TASKS, facts)
+
+
+def facts(cls: Any) -> list[tuple[str, str]]:
+    """What else is known of a task without building it."""
+    known = []
+    if cls.success is not None:
+        known.append(("success", f"an episode that ends with {cls.success} = 1"))
+    if cls.threshold is not None:
+        known.append(("solved", f"from a mean return of {cls.threshold:g} on"))
+    return known + catalogue.settings_in("recipe", cls.recipe)

@@ -1,0 +1,1 @@
+"""Worlds: the contract in ``environment`` and one adapter per kind of world."""

@@ -1,0 +1,222 @@
+"""How a policy is judged: whole episodes, a fixed quota per lane, seeds disjoint from training, frozen normaliser.
+
+Returns are raw and undiscounted. Episode k of lane b starts alike for every policy that is judged with the same seed, so
+that baselines are compared pair by pair. A fixed quota per lane, instead of the first N episodes to finish, keeps short
+episodes from being counted more often than long ones.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pistar import artefact, configuration, experiment, seeding
+from pistar.envs.environment import Environment
+from pistar.errors import EnvironmentFailure, UsageError
+from pistar.policy import Policy
+from pistar.tasks import TASKS
+from pistar.tasks.task import Controller, Execution, Reference, Task
+
+LONGEST_EPISODE = 100_000  # steps after which an evaluation gives up on an environment that never ends an episode
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """Finished episodes, by lane and number: [B, quota] each."""
+
+    returns: np.ndarray
+    lengths: np.ndarray
+    success: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A baseline on the same episodes; ``difference`` is policy minus baseline."""
+
+    mean: float
+    difference: float
+    interval: tuple[float, float]  # 95 % of the mean paired difference
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The outcome of an evaluation."""
+
+    task: str
+    episodes: int
+    mean: float
+    interval: tuple[float, float]  # 95 % of the mean
+    returns: tuple[float, ...]
+    length: float
+    success: float | None = None
+    baselines: dict[str, Comparison] = field(default_factory=dict)
+    reference: Reference | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that `pistar evaluate --json` prints."""
+        result: dict[str, Any] = {
+            "task": self.task,
+            "episodes": self.episodes,
+            "mean": self.mean,
+            "interval": list(self.interval),
+            "length": self.length,
+            "baselines": {
+                name: {"mean": c.mean, "difference": c.difference, "interval": list(c.interval)}
+                for name, c in self.baselines.items()
+            },
+        }
+        if self.success is not None:
+            result["success"] = self.success
+        if self.reference is not None:
+            r = self.reference
+            result["objective"] = {"policy": r.policy, "optimum": r.optimum, "random": r.random}
+            result["fraction_of_optimum"] = r.fraction
+        return result
+
+
+def confidence(samples: Sequence[float] | np.ndarray) -> tuple[float, float]:
+    """The 95 % interval of the mean of independent samples (Student's t); infinite for fewer than two."""
+    x = np.asarray(samples, dtype=np.float64).ravel()
+    if x.size < 2:
+        return (-math.inf, math.inf)
+    half = student_quantile(x.size - 1) * float(x.std(ddof=1)) / math.sqrt(x.size)
+    return (float(x.mean()) - half, float(x.mean()) + half)
+
+
+def student_quantile(freedom: int) -> float:
+    """The 97.5 % quantile of Student's t (exact for 1 to 4 degrees of freedom, else Abramowitz & Stegun 26.7.5)."""
+    exact = {1: 12.706204736, 2: 4.302652730, 3: 3.182446305, 4: 2.776445105}
+    if freedom in exact:
+        return exact[freedom]
+    z, n = 1.959963984540054, float(freedom)
+    terms = (
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
+    )
+    return z + sum(term / n ** (k + 1) for k, term in enumerate(terms))
+
+
+def play(environment: Environment, choose: Controller, quota: int, seed: int, success: str | None = None) -> Episodes:
+    """Run ``quota`` whole episodes on every lane; ``choose`` maps an observation [B, ...] to an environment action."""
+    lanes = environment.lanes
+    returns, lengths = np.zeros((lanes, quota)), np.zeros((lanes, quota), dtype=np.int64)
+    won = np.zeros((lanes, quota))
+    number = np.zeros(lanes, dtype=np.int64)
+    lane = np.arange(lanes)
+    observation = environment.reset(seed)
+    while (number < quota).any():
+        step = environment.step(choose(observation))
+        observation = step.observation
+        counted = number < quota
+        if step.valid is not None:
+            counted &= step.valid.cpu().numpy()
+        slot = np.minimum(number, quota - 1)
+        returns[lane, slot] += np.where(counted, step.reward.double().cpu().numpy(), 0.0)
+        lengths[lane, slot] += counted
+        ended = step.ended.cpu().numpy() & counted
+        if success is not None and success in step.info and ended.any():
+            won[lane[ended], slot[ended]] = step.info[success].double().cpu().numpy()[ended]
+        number += ended
+        if int(lengths[lane, slot].max()) >= LONGEST_EPISODE and not ended.any():
+            raise EnvironmentFailure(
+                f"{environment.name}: an episode has not ended after {LONGEST_EPISODE} steps, so it cannot be judged; "
+                "give the environment a time limit"
+            )
+    return Episodes(returns, lengths, won if success is not None else None)
+
+
+def controller(policy: Policy, deterministic: bool, seed: int) -> Controller:
+    """A policy as a function from observations [B, ...] to environment actions, with a noise stream of its own."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def choose(observation: Any) -> Any:
+        with torch.no_grad():
+            outputs, _ = policy.outputs(observation)
+            distribution = policy.head(outputs)
+            if deterministic:
+                return policy.head.to_environment(distribution.mode())
+            noise = policy.head.noise(outputs.shape[:-1], generator, outputs.dtype, outputs.device)
+            return policy.head.to_environment(distribution.sample(noise))
+
+    return choose
+
+
+def lanes_for(task: Task, episodes: int) -> int:
+    """As many lanes as the task allows that divide the episodes evenly; a function of these two alone."""
+    return next(n for n in range(min(episodes, task.evaluation_lanes), 0, -1) if episodes % n == 0)
+
+
+class Evaluator:
+    """Judges policies on one task with one seed; its environments are its own and are built once."""
+
+    def __init__(self, task: Task, episodes: int, seed: int, deterministic: bool = True, execution: Execution | None = None):
+        self.task, self.episodes, self.seed, self.deterministic = task, episodes, seed, deterministic
+        self.environment = task.environment(lanes_for(task, episodes), execution or Execution(), training=False)
+
+    def judge(self, policy: Policy, baselines: bool = False) -> Judgement:
+        """Mean and interval of the policy's return; with ``baselines``, the task's own on the same episodes."""
+        quota = self.episodes // self.environment.lanes
+        choose = controller(policy, self.deterministic, seeding.derive(self.seed, "actions"))
+        mine = play(self.environment, choose, quota, self.seed, self.task.success)
+        compared = {}
+        if baselines:
+            for name, make in self.task.baselines().items():
+                theirs = play(self.environment, make(self.environment, self.seed), quota, self.seed)
+                difference = mine.returns - theirs.returns
+                compared[name] = Comparison(float(theirs.returns.mean()), float(difference.mean()), confidence(difference))
+        return Judgement(
+            task=TASKS.kind_of(self.task),
+            episodes=self.episodes,
+            mean=float(mine.returns.mean()),
+            interval=confidence(mine.returns),
+            returns=tuple(mine.returns.ravel().tolist()),
+            length=float(mine.lengths.mean()),
+            success=None if mine.success is None else float(mine.success.mean()),
+            baselines=compared,
+            reference=self.task.reference(policy),
+        )
+
+    def close(self) -> None:
+        """Release the environments."""
+        self.environment.close()
+
+
+def evaluate_run(
+    path: Path, *, episodes: int = 100, seed: int | None = None, deterministic: bool = True, task: str | None = None, trust: str | None = None
+) -> Judgement:
+    """Judge the policy of a run directory or a policy file, beside its task's baselines."""
+    policy = artefact.load(path, trust)
+    evaluator = Evaluator(
+        task_of(path, task), episodes, seeding.derive(0 if seed is None else seed, "evaluation"), deterministic
+    )
+    try:
+        return evaluator.judge(policy, baselines=True)
+    finally:
+        evaluator.close()
+
+
+def task_of(path: Path, name: str | None = None) -> Task:
+    """The task that a run or a policy file was trained on, or the one called ``name``.
+
+    A policy file may name a task of pistar's own; anything that would have to be imported must come from the caller.
+    """
+    if name is not None:
+        table = experiment.find_task(name)
+    elif path.is_dir():
+        return experiment.read(path / "experiment.toml").task
+    else:
+        table = dict(artefact.provenance(path).get("task", {}))
+        named = [str(table.get("kind", "")), str(table.get("id", ""))]
+        if not table or any(":" in part for part in named):
+            raise UsageError(f"{path} does not say which task it is for, or names one outside pistar; pass --task NAME")
+    kind = table.pop("kind")
+    task: Task = configuration.build(TASKS.get(kind), table, f"task {kind}")
+    return task

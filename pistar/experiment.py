@@ -1,0 +1,174 @@
+"""Experiment = task + algorithm + policy + training + evaluation + checkpoints: all that decides a run, as one value.
+
+Values come in layers, each over the one before: the dataclasses' defaults, the algorithm's recipe for continuous or
+discrete actions, the task's recipe, a TOML file, flags. The resolved whole is what a run directory holds and what
+``resume`` reads. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from pistar import configuration
+from pistar.algorithms import ALGORITHMS
+from pistar.algorithms.algorithm import Algorithm
+from pistar.errors import UnknownName, UsageError
+from pistar.policies import POLICIES
+from pistar.schedules import Schedule, linear
+from pistar.tasks import TASKS
+from pistar.tasks.task import Execution, Task
+
+TABLES = ("task", "algorithm", "policy", "training", "evaluation", "checkpoints")
+KINDS = {"task": TASKS, "algorithm": ALGORITHMS, "policy": POLICIES}
+Table = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Training:
+    """How long, how wide and how fast."""
+
+    steps: int = 1_000_000  # environment steps in all, rounded up to whole iterations
+    schedule_steps: int | None = None  # steps over which schedules run; none: all, and a run that is extended keeps them
+    seed: int = 0  # the run's one seed; every random stream is derived from it
+    lanes: int = 16  # parallel streams of experience, B; decides what is learned
+    horizon: int = 128  # steps per lane and iteration, T
+    learning_rate: Schedule = field(default_factory=lambda: linear(3e-4, 0.0))  # step size of the optimizer
+    optimizer: Literal["adam", "sgd"] = "adam"  # how gradients become steps
+    adam_epsilon: float = 1e-8  # added to Adam's denominator
+    max_gradient_norm: float = 0.5  # gradients longer than this are scaled down to it; 0: never
+    normalize_rewards: bool = True  # divide rewards by the running deviation of the discounted return
+    warm_up: int = 1000  # uncounted random steps that give the first moments
+    stagger: bool = True  # first episodes start at a random elapsed time, where the environment can
+    workers: int = 0  # processes that step the environment; 0: this one
+    start_method: Literal["fork", "spawn"] = "fork"  # how worker processes start
+    threads: int = 1  # threads of torch and of the simulator
+    device: str = "cpu"  # "cpu" or "cuda"
+    stop_at: float | None = None  # end once the mean return of the last 100 training episodes reaches this
+    time_limit: float | None = None  # end after this many seconds of training
+
+    @property
+    def execution(self) -> Execution:
+        """The part of these settings that environments need."""
+        return Execution(self.threads, self.workers, self.device, self.start_method)
+
+    @property
+    def iterations(self) -> int:
+        """Whole iterations that cover ``steps``."""
+        return -(-self.steps // (self.lanes * self.horizon))
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """When and on how many episodes the policy is judged during training."""
+
+    episodes: int = 20  # per evaluation, a fixed quota per lane
+    every: int | None = None  # environment steps between evaluations; none: a sixteenth of the run
+    at: tuple[int, ...] = ()  # exact steps to evaluate at instead (the end of the iteration that reaches them)
+    deterministic: bool = True  # the distribution's mode instead of a sample
+    final_episodes: int = 100  # of the evaluation after the last update
+
+
+@dataclass(frozen=True)
+class CheckpointSettings:
+    """When the whole state is saved. Iteration 0 is always saved, before the first step."""
+
+    every: int | None = None  # iterations between checkpoints; none: a twentieth of the run
+    keep: int = 2  # newest checkpoints that are kept
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """All that decides a run."""
+
+    task: Task
+    algorithm: Algorithm
+    policy: Any  # a policy kind: a frozen dataclass with build(spaces, generator) -> Policy
+    training: Training
+    evaluation: EvaluationSettings
+    checkpoints: CheckpointSettings
+
+    def to_table(self) -> dict[str, Any]:
+        """The TOML tables of this experiment, every value resolved."""
+        tables = {name: configuration.to_table(getattr(self, name)) for name in TABLES}
+        return {n: {"kind": KINDS[n].kind_of(getattr(self, n)), **t} if n in KINDS else t for n, t in tables.items()}
+
+    @staticmethod
+    def from_table(table: Table, source: str = "experiment.toml") -> Experiment:
+        """Build from complete tables, as ``to_table`` gives them; unknown or ill-typed keys are refused."""
+        for name in table:
+            if name not in TABLES:
+                raise UnknownName(f"table in {source}", name, TABLES)
+        parts: dict[str, Any] = {}
+        for name in TABLES:
+            values = dict(table.get(name, {}))
+            cls = dataclasses.fields(Experiment)[TABLES.index(name)].type
+            if name in KINDS:
+                if "kind" not in values:
+                    raise UsageError(f"[{name}] in {source} has no kind (known: {', '.join(KINDS[name].names())})")
+                cls = KINDS[name].get(values.pop("kind"))
+            else:
+                cls = {
+                    "training": Training,
+                    "evaluation": EvaluationSettings,
+                    "checkpoints": CheckpointSettings,
+                }[name]
+            parts[name] = configuration.build(cls, values, f"[{name}] in {source}")
+        return Experiment(**parts)
+
+
+def find_task(name: str) -> dict[str, Any]:
+    """The [task] table that a name on the command line stands for.
+
+    A registered task, ``module:Class`` of a Task, or else anything Gymnasium can make: an id, or ``module:Class``.
+    """
+    if name in TASKS.names():
+        return {"kind": name}
+    if ":" in name and "-v" not in name:
+        target = TASKS.get(name)
+        if isinstance(target, type) and issubclass(target, Task):
+            return {"kind": name}
+    return {"kind": "gymnasium", "id": name}
+
+
+def resolve(task: Table, *layers: tuple[Table, str]) -> Experiment:
+    """Fill every value: defaults < algorithm's recipe < task's recipe < ``layers`` in their order (table, source)."""
+    tables, sources = [table for table, _ in layers], [source for _, source in layers]
+    for table, source in layers:
+        for name in table:
+            if name not in TABLES:
+                raise UnknownName(f"table in {source}", name, TABLES)
+    task_table = configuration.layer(task, *(t.get("task", {}) for t in tables))
+    task_class = TASKS.get(task_table["kind"])
+    built_task: Task = configuration.build(
+        task_class, {k: v for k, v in task_table.items() if k != "kind"}, f"[task] in {sources[-1] if sources else 'the call'}"
+    )
+    user = configuration.layer({}, *tables)
+    recipe = dict(built_task.recipe)
+    chosen = user.get("algorithm", {}).get("kind") or recipe.get("algorithm", {}).get("kind", "ppo")
+    algorithm_class = ALGORITHMS.get(chosen)
+    defaults = algorithm_class.recipes.get(built_task.actions, {})
+    base = {"algorithm": {"kind": chosen}, "policy": {"kind": "mlp"}}
+    whole = configuration.layer(base, defaults, recipe, user, {"task": task_table})
+    experiment = Experiment.from_table(whole, sources[-1] if sources else "the call")
+    return complete(experiment)
+
+
+def complete(experiment: Experiment) -> Experiment:
+    """Replace every "none: ..." default that depends on other values."""
+    training, evaluation, checkpoints = experiment.training, experiment.evaluation, experiment.checkpoints
+    if evaluation.every is None:
+        evaluation = dataclasses.replace(evaluation, every=max(1, training.steps // 16))
+    if checkpoints.every is None:
+        checkpoints = dataclasses.replace(checkpoints, every=max(1, training.iterations // 20))
+    return dataclasses.replace(experiment, evaluation=evaluation, checkpoints=checkpoints)
+
+
+def read(path: Path) -> Experiment:
+    """The experiment of a run directory's ``experiment.toml`` (its [run] table, provenance, is not part of it)."""
+    table = configuration.read_toml(path)
+    table.pop("run", None)
+    return Experiment.from_table(table, str(path))

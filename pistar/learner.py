@@ -1,0 +1,163 @@
+"""The one place where parameters move.
+
+A learner owns a policy's parameters as one flat vector, in named *parts* (actor, critic, ...), each with its own optimizer.
+Gradient steps are `descend`, running averages `track`, trust-region steps `set`. One flat vector makes norms, clipping and
+the optimizer's arithmetic one operation each instead of one per layer, and lets a step be undone or shared as a whole.
+
+A gradient that is not finite is never applied: the run ends with NumericalError and the last good checkpoint stands.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from pistar.errors import NumericalError, UnknownName
+from pistar.policy import Policy
+from pistar.rollout import Batch
+
+LossFunction = Callable[[Policy, Any], tuple[Tensor, dict[str, Tensor]]]
+
+
+class Learner:
+    """Owns the parameters of ``policy`` and the random stream of minibatches."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        *,
+        learning_rate: float = 3e-4,
+        optimizer: Literal["adam", "sgd"] = "adam",
+        adam_epsilon: float = 1e-8,
+        max_gradient_norm: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        self.policy = policy
+        self.max_gradient_norm = max_gradient_norm
+        self.updates = 0  # gradient steps so far
+        self.slices: dict[str, slice] = {}
+        self._parts = policy.parts()
+        self.parameters, self.gradient = self._flatten()
+        self.generator = torch.Generator(device=self.parameters.device).manual_seed(seed)
+        self._leaves: dict[str, Tensor] = {}
+        self._optimizers: dict[str, torch.optim.Optimizer] = {}
+        for name, parameters in self._parts.items():
+            if not any(parameter.requires_grad for parameter in parameters):
+                continue
+            leaf = self.parameters[self.slices[name]].detach()
+            leaf.grad = self.gradient[self.slices[name]]
+            self._leaves[name] = leaf
+            if optimizer == "adam":
+                self._optimizers[name] = torch.optim.Adam([leaf], learning_rate, eps=adam_epsilon, fused=True)
+            else:
+                self._optimizers[name] = torch.optim.SGD([leaf], learning_rate)
+
+    def _flatten(self) -> tuple[Tensor, Tensor]:
+        """Move every parameter into one vector; parameters and their gradients become views of it."""
+        every = [parameter for part in self._parts.values() for parameter in part]
+        flat = torch.cat([parameter.detach().flatten() for parameter in every])
+        gradient = torch.zeros_like(flat)
+        offset = 0
+        for name, parameters in self._parts.items():
+            start = offset
+            for parameter in parameters:
+                end = offset + parameter.numel()
+                parameter.data = flat[offset:end].view_as(parameter)
+                if parameter.requires_grad:
+                    parameter.grad = gradient[offset:end].view_as(parameter)
+                offset = end
+            self.slices[name] = slice(start, offset)
+        return flat, gradient
+
+    def set_learning_rate(self, rate: float, part: str | None = None) -> None:
+        """The step size from now on, of one part or of all."""
+        for name, optimizer in self._optimizers.items():
+            if part in (None, name):
+                optimizer.param_groups[0]["lr"] = rate
+
+    def vector(self, part: str) -> Tensor:
+        """The parameters of a part as one vector: a view that moves with them."""
+        return self.parameters[self._slice(part)]
+
+    def set(self, part: str, vector: Tensor) -> None:
+        """Replace a part's parameters."""
+        self.vector(part).copy_(vector)
+
+    def track(self, target: str, source: str, rate: float = 1.0) -> None:
+        """target ← target + rate · (source − target): Polyak averaging, or a copy at rate 1."""
+        self.vector(target).lerp_(self.vector(source), rate)
+
+    def differentiate(self, loss: LossFunction, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
+        """Leave ∇loss in ``gradient``; returns the loss and its metrics, detached."""
+        self.gradient.zero_()
+        value, metrics = loss(self.policy, batch)
+        value.backward()  # type: ignore[no-untyped-call]
+        return value.detach(), metrics
+
+    def descend(self, loss: LossFunction, batch: Batch | Any, parts: Iterable[str] | None = None) -> dict[str, Tensor]:
+        """One optimizer step on ``loss(policy, batch)`` for ``parts`` (default: all that are trained).
+
+        Returns the loss's metrics and ``gradient_norm``, before clipping. Raises NumericalError, with nothing changed, where
+        the loss or the gradient is not finite.
+        """
+        value, metrics = self.differentiate(loss, batch)
+        names = list(self._optimizers if parts is None else parts)
+        gradient = self.gradient if len(names) == len(self.slices) else torch.cat([self.gradient[self._slice(n)] for n in names])
+        norm = torch.linalg.vector_norm(gradient)
+        length = float(norm)
+        if not math.isfinite(length):
+            raise NumericalError(self._blame(value, length))
+        if 0.0 < self.max_gradient_norm < length:
+            for name in names:
+                self.gradient[self._slice(name)].mul_(self.max_gradient_norm / (length + 1e-6))
+        for name in names:
+            self._optimizers[name].step()
+        self.updates += 1
+        return {**metrics, "gradient_norm": norm}
+
+    def _blame(self, value: Tensor, length: float) -> str:
+        bad = [
+            name
+            for name, parameter in self.policy.named_parameters()
+            if parameter.grad is not None and not bool(torch.isfinite(parameter.grad).all())
+        ]
+        return (
+            f"the gradient is not finite after {self.updates} updates: norm {length}, loss {float(value)}, "
+            f"first in {bad[0] if bad else 'none: it overflowed in the norm'}; nothing was updated and the last checkpoint stands. "
+            "Lower the learning rate, or look at the last lines of metrics.jsonl for what grew"
+        )
+
+    def _slice(self, part: str) -> slice:
+        if part not in self.slices:
+            raise UnknownName("part of the learner", part, self.slices)
+        return self.slices[part]
+
+    def state(self) -> dict[str, Any]:
+        """Everything that changes: parameters, buffers, optimizer moments, random stream, counter."""
+        moments = {
+            name: {key: value for key, value in optimizer.state.get(self._leaves[name], {}).items()}
+            for name, optimizer in self._optimizers.items()
+        }
+        return {
+            "parameters": self.parameters,
+            "buffers": {name.replace(".", "/"): buffer for name, buffer in self.policy.named_buffers()},
+            "moments": moments,
+            "generator": self.generator.get_state(),
+            "updates": self.updates,
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Continue from ``state``."""
+        self.parameters.copy_(state["parameters"])
+        for name, buffer in self.policy.named_buffers():
+            buffer.copy_(state["buffers"][name.replace(".", "/")])
+        for name, optimizer in self._optimizers.items():
+            saved = state["moments"].get(name, {})
+            if saved:
+                optimizer.state[self._leaves[name]] = {key: value.clone() for key, value in saved.items()}
+        self.generator.set_state(state["generator"])
+        self.updates = int(state["updates"])

@@ -1,0 +1,133 @@
+"""Everything that a run writes about itself while it runs: records, mirror, progress line, picture."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from pistar import configuration
+from pistar.evaluation import Judgement
+from pistar.experiment import Experiment
+from pistar.report import jsonl
+from pistar.report.jsonl import JsonLines
+from pistar.report.picture import learning_curve
+from pistar.report.progress import Progress
+from pistar.report.sink import Sink
+from pistar.report.tensorboard import TensorBoardMirror
+from pistar.rollout import Rollout
+from pistar.run import RunDirectory
+from pistar.tree import leaves
+
+if TYPE_CHECKING:
+    from pistar.training import Session
+
+ENOUGH = 1_000_000  # entries of a leaf that its statistics look at
+
+
+class Recorder:
+    """Opens a run's sinks; with ``offsets`` (of a checkpoint) what was written after it is cut off first.
+
+    A file that cannot be written ends the run with StorageError; all earlier records stand, and ``pistar resume`` goes
+    on from the last checkpoint.
+    """
+
+    def __init__(
+        self, run: RunDirectory, experiment: Experiment, *, offsets: dict[str, int] | None = None, quiet: bool = False
+    ) -> None:
+        self.run, self.experiment = run, experiment
+        training, done = experiment.training, 0
+        if offsets is not None:
+            jsonl.truncate_to(run.metrics, offsets["metrics"])
+            jsonl.truncate_to(run.evaluations, offsets["evaluations"])
+            record = jsonl.last(run.metrics)
+            done = 0 if record is None else int(record["steps"])
+        self.metrics, self.evaluations = JsonLines(run.metrics), JsonLines(run.evaluations)
+        self.mirror = TensorBoardMirror(run.tensorboard, None if offsets is None else done)
+        if offsets is None:
+            self.mirror.describe(configuration.to_toml(experiment.to_table()))
+        planned = training.iterations * training.lanes * training.horizon
+        self.progress = Progress(planned, done=done, quiet=quiet)
+        self.sinks: list[Sink] = [self.metrics, self.mirror, self.progress]
+
+    def __enter__(self) -> Recorder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with ExitStack() as stack:  # each is closed, whatever another one raises
+            for sink in (self.evaluations, *self.sinks):
+                stack.callback(sink.close)
+
+    def offsets(self) -> dict[str, int]:
+        """Lengths of the record files, on the disk; what a checkpoint stores."""
+        return {"metrics": self.metrics.offset(), "evaluations": self.evaluations.offset()}
+
+    def iteration(self, session: Session, rollout: Rollout, metrics: dict[str, float], steps: int) -> dict[str, Any]:
+        """Write one iteration's record and return it.
+
+        ``return`` and ``length`` are means over the last 100 training episodes, ``episodes`` those that ended in this
+        iteration; ``time`` counts the whole run's collecting and learning, its interruptions left out.
+        """
+        collector, training = session.collector, session.experiment.training
+        recent = collector.recent()
+        planned = training.schedule_steps or training.steps
+        before = (session.iteration - 1) * training.lanes * training.horizon / planned  # progress that the update saw
+        record: dict[str, Any] = {
+            "iteration": session.iteration,
+            "steps": steps,
+            "return": recent[0],
+            "length": recent[1],
+            "episodes": collector.episodes,
+            **{f"update/{name}": value for name, value in metrics.items()},
+            "update/learning_rate": training.learning_rate.at(before),
+            **statistics(rollout),
+            **{f"info/{name}": value for name, value in collector.info.items()},
+        }
+        if collector.reward_scale is not None:
+            record["reward/scale"] = collector.reward_scale.factor
+        record["time"] = {"seconds": session.seconds, "steps_per_second": steps / max(session.seconds, 1e-9)}
+        for sink in self.sinks:
+            sink.write(record)
+        return record
+
+    def evaluation(self, judgement: Judgement, iteration: int, steps: int) -> None:
+        """Write one evaluation's record."""
+        record = {"iteration": iteration, "steps": steps, **judgement.to_json()}
+        self.evaluations.write(record)
+        shown = {"mean": judgement.mean, "length": judgement.length}
+        self.mirror.write({"steps": steps, **{f"evaluation/{name}": value for name, value in shown.items()}})
+
+    def final(self, judgement: Judgement, iteration: int, steps: int) -> None:
+        """Write the last evaluation and draw the picture."""
+        self.evaluations.write({"iteration": iteration, "steps": steps, "final": True, **judgement.to_json()})
+        task = self.experiment.task
+        learning_curve(
+            jsonl.read(self.run.metrics),
+            jsonl.read(self.run.evaluations),
+            {name: comparison.mean for name, comparison in judgement.baselines.items()},
+            self.run.picture,
+            title=f"{judgement.task} · {self.experiment.to_table()['algorithm']['kind']}",
+            threshold=task.threshold,
+        )
+
+
+def statistics(rollout: Rollout) -> dict[str, float]:
+    """Mean, deviation and extremes of every leaf of actions and observations: as the head sampled, as the task gave.
+
+    Over all entries that count; of a long rollout of large observations, over evenly spaced steps.
+    """
+    result: dict[str, float] = {}
+    for name, tree in (("action", rollout.action), ("observation", rollout.observation)):
+        for path, leaf in leaves(tree):
+            stride = 1 + leaf.numel() // ENOUGH
+            values = leaf[::stride] if rollout.weight is None else leaf[::stride][rollout.weight[::stride] > 0]
+            values = values.to(torch.float32)
+            if values.numel() == 0:
+                continue
+            deviation, mean = torch.std_mean(values, correction=0)
+            least, greatest = torch.aminmax(values)
+            key = "/".join((name, *path))
+            found = {"mean": mean, "deviation": deviation, "minimum": least, "maximum": greatest}
+            result |= {f"{key}/{what}": float(value) for what, value in found.items()}
+    return result

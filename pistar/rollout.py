@@ -1,0 +1,164 @@
+"""The record of experience: T steps of B lanes, time first, exactly as they were lived.
+
+Observations are stored as the environment gave them; normalisation happens inside the policy, so that a rollout means the
+same whatever the moments are. `Batch` is what a loss sees of it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from pistar.tree import Tree, map_leaves
+
+if TYPE_CHECKING:
+    from pistar.policy import Policy
+
+
+@dataclass
+class Rollout:
+    """T × B steps. ``log_prob`` is what the acting path itself used, not a later re-evaluation."""
+
+    observation: Tree  # [T, B, ...] what the action was chosen from
+    action: Tree  # [T, B, ...] as sampled, before post-processing for the environment
+    log_prob: Tensor  # [T, B] of the action under the policy that acted
+    reward: Tensor  # [T, B] as learned from (scaled where rewards are normalised)
+    terminated: Tensor  # [T, B] bool
+    truncated: Tensor  # [T, B] bool
+    is_first: Tensor  # [T, B] bool: the step begins an episode, memory starts anew
+    weight: Tensor | None  # [T, B] 1, or 0 where the backend ignored the action; None: all count
+    last_observation: Tree  # [B, ...] after the last step (after a reset where the lane ended)
+    final_observation: Tree  # [K, ...] before the reset, of the K steps that ended an episode
+    final_index: Tensor  # [K] int64 position t · B + b of those steps
+    memory: Tree = None  # [B, ...] the policy's memory before the first step
+    version: Tensor | None = None  # [T, B] int64 number of updates behind the acting parameters
+    streams: dict[str, Tensor] = dataclasses.field(default_factory=dict)  # further rewards, name -> [T, B]
+
+    @property
+    def ended(self) -> Tensor:
+        """[T, B] bool: the episode ended with this step, for whichever reason."""
+        return self.terminated | self.truncated
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(T, B)."""
+        return self.reward.shape[0], self.reward.shape[1]
+
+    def values(self, policy: Policy) -> tuple[Tensor, Tensor]:
+        """V(s_t) and V(s_{t+1}), each [T, B], without gradient, in one pass of the critic.
+
+        The successor of a step that ended an episode is its final observation, never the start of the next episode.
+        """
+        steps, lanes = self.shape
+        flat = map_leaves(lambda x: x.flatten(0, 1), self.observation)
+        everything = map_leaves(lambda *x: torch.cat(x), flat, self.last_observation, self.final_observation)
+        with torch.no_grad():
+            value = policy.value(everything)
+        here, after = value[: steps * lanes], value[lanes : steps * lanes + lanes].clone()
+        after[self.final_index] = value[steps * lanes + lanes :]
+        return here.view(steps, lanes), after.view(steps, lanes)
+
+    def batch(self, advantage: Tensor, target: Tensor, weight: Tensor | None = None) -> Batch:
+        """All T × B steps with what was estimated for them, flattened to [T · B, ...]."""
+        weight = self.weight if weight is None else weight
+        steps = Batch(self.observation, self.action, self.log_prob, advantage, target, weight)
+        flat: Batch = map_leaves(lambda x: x.flatten(0, 1), steps)
+        return flat
+
+    def unfinished(self) -> Rollout | None:
+        """The last steps of the lanes whose episode still runs, or None where all have just ended.
+
+        As long as the longest of them; earlier steps of the other lanes get weight 0.
+        """
+        steps = self.shape[0]
+        running = (self.ended.flip(0).cumsum(0).flip(0) == 0) & (self.is_first.cumsum(0) > 0)  # [T, B]
+        length = int(running.sum(0).max())
+        if length == 0:
+            return None
+        cut = slice(steps - length, steps)
+        weight = running[cut].to(self.reward.dtype)
+        if self.weight is not None:
+            weight = weight * self.weight[cut]
+
+        def tail(x: Tensor) -> Tensor:
+            return x[cut].clone()
+
+        return Rollout(
+            observation=map_leaves(tail, self.observation),
+            action=map_leaves(tail, self.action),
+            log_prob=tail(self.log_prob),
+            reward=tail(self.reward),
+            terminated=tail(self.terminated),
+            truncated=tail(self.truncated),
+            is_first=tail(self.is_first),
+            weight=weight,
+            last_observation=map_leaves(torch.clone, self.last_observation),
+            final_observation=map_leaves(lambda x: x[:0].clone(), self.final_observation),
+            final_index=self.final_index[:0].clone(),
+        )
+
+    def after(self, earlier: Rollout) -> Rollout:
+        """One rollout of the steps of ``earlier`` (an ``unfinished`` tail) followed by these."""
+
+        def join(x: Tensor, y: Tensor) -> Tensor:
+            return torch.cat((x, y))
+
+        weights = [r.reward.new_ones(r.shape) if r.weight is None else r.weight for r in (earlier, self)]
+        return Rollout(
+            observation=map_leaves(join, earlier.observation, self.observation),
+            action=map_leaves(join, earlier.action, self.action),
+            log_prob=join(earlier.log_prob, self.log_prob),
+            reward=join(earlier.reward, self.reward),
+            terminated=join(earlier.terminated, self.terminated),
+            truncated=join(earlier.truncated, self.truncated),
+            is_first=join(earlier.is_first, self.is_first),
+            weight=torch.cat(weights),
+            last_observation=self.last_observation,
+            final_observation=self.final_observation,
+            final_index=self.final_index + earlier.reward.numel(),
+        )
+
+    def to_state(self) -> dict[str, Any]:
+        """The fields that are set, by name, as checkpoints hold them."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {name: value for name, value in fields.items() if value is not None}
+
+    @staticmethod
+    def from_state(state: dict[str, Any]) -> Rollout:
+        """The inverse of ``to_state``."""
+        return Rollout(**{"weight": None, **state})
+
+    def next_observation(self) -> Tree:
+        """[T, B, ...] the successor of every step, final observations in their places."""
+
+        def successor(observation: Tensor, last: Tensor, final: Tensor) -> Tensor:
+            after = torch.cat((observation[1:], last.unsqueeze(0)))
+            after.flatten(0, 1)[self.final_index] = final
+            return after
+
+        return map_leaves(successor, self.observation, self.last_observation, self.final_observation)
+
+
+@dataclass
+class Batch:
+    """What a loss is computed on: N steps, or L × N for segments of L, with what was estimated for each."""
+
+    observation: Tree  # [..., N, ...]
+    action: Tree
+    log_prob: Tensor  # of the acting policy
+    advantage: Tensor
+    target: Tensor  # of the value function
+    weight: Tensor | None = None  # 0 silences a step; None: all count
+
+    def minibatches(self, size: int, generator: torch.Generator) -> Iterator[Batch]:
+        """One pass over all steps in random order, ``size`` at a time (the last one may be smaller)."""
+        count = self.advantage.shape[0]
+        order = torch.randperm(count, generator=generator, device=generator.device)
+        shuffled: Batch = map_leaves(lambda x: x.index_select(0, order), self)
+        for start in range(0, count, size):
+            yield map_leaves(lambda x, start=start: x[start : start + size], shuffled)  # type: ignore[misc]

@@ -1,0 +1,37 @@
+"""Balance a pole on a cart: Gymnasium's CartPole-v1, torch-native."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pistar.tasks import baselines
+from pistar.tasks.task import Actions, Controller, Execution, Task
+
+if TYPE_CHECKING:
+    from pistar.envs.environment import Environment
+
+
+@dataclass(frozen=True)
+class CartPole(Task):
+    """A pole to keep upright by pushing its cart left or right; 1 a step, at most 500."""
+
+    summary: ClassVar[str] = "balance a pole on a cart (the dynamics of CartPole-v1)"
+    threshold: ClassVar[float | None] = 475.0
+    recipe: ClassVar[Mapping[str, Any]] = {"training": {"steps": 200_000}}
+
+    @property
+    def actions(self) -> Actions:
+        """Two pushes."""
+        return "discrete"
+
+    def environment(self, lanes: int, execution: Execution, *, training: bool, drawn: bool = False) -> Environment:
+        """Torch-native lanes."""
+        from pistar.envs.cartpole import CartPole as World
+
+        return World(lanes, device=execution.device)
+
+    def baselines(self) -> Mapping[str, Callable[[Environment, int], Controller]]:
+        """Random pushes."""
+        return {"random": baselines.random}

@@ -1,0 +1,88 @@
+"""Any Gymnasium environment, by id or ``module:Class``, with no task file of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pistar.errors import UsageError
+from pistar.tasks import baselines
+from pistar.tasks.task import Actions, Controller, Execution, Task
+
+if TYPE_CHECKING:
+    from pistar.envs.environment import Environment
+
+MUJOCO = ("Reacher-v5", "Pusher-v5", "HalfCheetah-v5", "Hopper-v5", "Walker2d-v5", "Ant-v5")  # batched by pistar itself
+
+
+@dataclass(frozen=True)
+class Gymnasium(Task):
+    """``id`` and how its lanes are stepped."""
+
+    summary: ClassVar[str] = "any Gymnasium environment: give its id or module:Class in the place of the task"
+    evaluation_lanes: ClassVar[int] = 10  # each is an environment object of its own
+
+    id: str = ""  # Gymnasium id, or module:Class
+    adapter: Literal["auto", "lanes", "vector", "mujoco"] = "auto"  # one by one, the environment's own vector form, or MuJoCo's batch
+    restoring: Literal["replay", "boundary"] = "replay"  # boundary: for environments that are not deterministic under their seed
+    options: dict[str, Any] = field(default_factory=dict)  # keyword arguments of the environment
+
+    def __post_init__(self) -> None:
+        if not self.id:
+            raise UsageError("the task gymnasium needs an id; give it in the place of the task: pistar train CartPole-v1")
+        if self.adapter == "mujoco" and self.id not in MUJOCO:
+            raise UsageError(f"the mujoco adapter knows {', '.join(MUJOCO)}; received {self.id!r}. Use --gymnasium.adapter lanes")
+
+    @property
+    def batched(self) -> bool:
+        """Whether MuJoCo's own batch steps the lanes."""
+        return self.adapter == "mujoco" or (self.adapter == "auto" and self.id in MUJOCO and not self.options)
+
+    @property
+    def actions(self) -> Actions:
+        """By the kind of the environment's action space."""
+        if self.batched:
+            return "continuous"
+        from gymnasium import spaces
+
+        from pistar.envs.gym_lanes import spaces_of
+
+        return "continuous" if has_box(spaces_of(self.id, self.options).action, spaces.Box) else "discrete"
+
+    def environment(self, lanes: int, execution: Execution, *, training: bool, drawn: bool = False) -> Environment:
+        """Lanes in this process, in workers, in the environment's own vector form, or in MuJoCo's batch."""
+        if self.batched:
+            from pistar.envs.mujoco import MujocoBatch
+
+            return MujocoBatch(self.id, lanes, threads=execution.threads, random_elapsed=training)
+        if self.adapter == "vector":
+            from pistar.envs.gym_vector import GymVector
+
+            return GymVector(self.id, lanes, options=self.options)
+        if execution.workers > 0:
+            from pistar.envs.workers import WorkerLanes
+
+            return WorkerLanes(
+                self.id,
+                lanes,
+                execution.workers,
+                start_method=execution.start_method,
+                options=self.options,
+                restoring=self.restoring,
+            )
+        from pistar.envs.gym_lanes import GymnasiumLanes
+
+        return GymnasiumLanes(self.id, lanes, options=self.options, restoring=self.restoring, render=drawn)
+
+    def baselines(self) -> Mapping[str, Callable[[Environment, int], Controller]]:
+        """Random actions."""
+        return {"random": baselines.random}
+
+
+def has_box(space: Any, box: type) -> bool:
+    """Whether any leaf of an action space is continuous."""
+    children = getattr(space, "spaces", None)
+    if children is None:
+        return isinstance(space, box)
+    return any(has_box(child, box) for child in (children.values() if hasattr(children, "values") else children))

@@ -1,0 +1,71 @@
+"""The contract of a task: a world, how a policy is judged in it, and what it is compared with.
+
+A task is a frozen dataclass of its options; its module imports neither torch nor a simulator until one is built, so that
+tasks can be listed at once.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+if TYPE_CHECKING:
+    from pistar.envs.environment import Environment
+    from pistar.policy import Policy
+
+Actions = Literal["continuous", "discrete"]
+Controller = Callable[[Any], Any]  # observation tree [B, ...] -> environment action tree [B, ...], torch tensors
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How an environment is run; it never changes what is learned, bit for bit."""
+
+    threads: int = 1  # threads of a simulator that steps its lanes on several
+    workers: int = 0  # processes that share the lanes; 0: all in this process
+    device: str = "cpu"  # "cpu" or "cuda"; moves torch-native environments only
+    start_method: Literal["fork", "spawn"] = "fork"  # how worker processes start
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Exact quantities of a task small enough to be solved: discounted objectives J of policies."""
+
+    policy: float  # J of the stochastic policy as it stands
+    optimum: float  # J* by value iteration
+    random: float  # J of the uniformly random policy
+
+    @property
+    def fraction(self) -> float:
+        """(J − J_random) / (J* − J_random)."""
+        return (self.policy - self.random) / (self.optimum - self.random)
+
+
+@dataclass(frozen=True)
+class Task(ABC):
+    """One application. Subclasses add their options as fields and say how they are built, judged and compared."""
+
+    summary: ClassVar[str]  # one line for `pistar tasks`
+    recipe: ClassVar[Mapping[str, Any]] = {}  # tables between pistar's defaults and the user's own settings
+    success: ClassVar[str | None] = None  # the `info` scalar that is 1 at an episode's end where it succeeded
+    threshold: ClassVar[float | None] = None  # the return from which on the task counts as solved
+    evaluation_lanes: ClassVar[int] = 100  # most environments that an evaluation steps side by side
+
+    @property
+    @abstractmethod
+    def actions(self) -> Actions:
+        """Which set of defaults applies; answered without building the environment."""
+
+    @abstractmethod
+    def environment(self, lanes: int, execution: Execution, *, training: bool, drawn: bool = False) -> Environment:
+        """B lanes. ``training``: elapsed times may start staggered; ``drawn``: frames will be asked for."""
+
+    def baselines(self) -> Mapping[str, Callable[[Environment, int], Controller]]:
+        """Name -> (environment, seed) -> controller: what a policy is compared with, on the same episodes."""
+        return {}
+
+    def reference(self, policy: Policy) -> Reference | None:
+        """The exact objectives, where the task can be solved."""
+        return None

@@ -1,0 +1,6 @@
+"""Conformance suites: they say in words which rule of a contract a part of your own breaks."""
+
+from pistar.testing.environments import check_environment
+from pistar.testing.violation import ContractViolation
+
+__all__ = ["ContractViolation", "check_environment"]

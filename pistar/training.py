@@ -1,0 +1,316 @@
+"""The loop: collect, improve, absorb, report, evaluate, save.
+
+Everything that decides what comes next lives in a `Session`, whose state is what a checkpoint holds: a run that was killed
+at any moment and resumed goes on bit for bit as if it had not been. Checkpoint 0 is written before the first step.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pistar import artefact, seeding
+from pistar.checkpoint import Checkpoints
+from pistar.collector import Collector
+from pistar.errors import CheckpointError, UsageError
+from pistar.evaluation import Evaluator, Judgement
+from pistar.experiment import Experiment, complete, read
+from pistar.interruption import Interruption
+from pistar.learner import Learner
+from pistar.normalization import RewardScale
+from pistar.policy import Policy
+from pistar.replay import Replay
+from pistar.report.recorder import Recorder
+from pistar.rollout import Rollout
+from pistar.run import RunDirectory, differences
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a callback is told after every iteration; returning True from it ends the run."""
+
+    iteration: int
+    steps: int
+    record: dict[str, Any]  # the iteration's metrics
+    policy: Policy
+
+
+@dataclass(frozen=True)
+class Result:
+    """A run that has ended."""
+
+    directory: Path
+    steps: int
+    seconds: float
+    policy: Policy
+    evaluation: Judgement
+    reason: str  # why it ended: "steps", "stop_at", "time_limit" or "callback"
+
+
+OnIteration = Callable[[Progress], "bool | None"]
+
+
+class Session:
+    """The parts of a running experiment, wired together, and their common state."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        training, seed = experiment.training, experiment.training.seed
+        torch.set_num_threads(training.threads)
+        self.experiment, self.algorithm = experiment, experiment.algorithm
+        self.environment = experiment.task.environment(training.lanes, training.execution, training=True)
+        generator = torch.Generator().manual_seed(seeding.derive(seed, "weights"))
+        self.policy: Policy = experiment.policy.build(self.environment.spaces, generator).to(self.environment.device)
+        self.learner = Learner(
+            self.policy,
+            learning_rate=training.learning_rate.at(0.0),
+            optimizer=training.optimizer,
+            adam_epsilon=training.adam_epsilon,
+            max_gradient_norm=training.max_gradient_norm,
+            seed=seeding.derive(seed, "minibatches"),
+        )
+        discount = getattr(self.algorithm, "discount", 0.99)
+        scale = RewardScale(training.lanes, discount) if training.normalize_rewards else None
+        self.collector = Collector(self.environment, self.policy, seed=seed, reward_scale=scale)
+        self.replay = None
+        if self.algorithm.experience == "replay":
+            self.replay = Replay(self.algorithm.replay_capacity, seed=seeding.derive(seed, "replay"))
+        self.state = self.algorithm.init(self.policy, training.lanes)
+        self.iteration, self.seconds, self.best = 0, 0.0, float("-inf")
+        torch.manual_seed(seeding.derive(seed, "torch"))  # for modules that draw from the global stream (dropout)
+
+    @property
+    def progress(self) -> float:
+        """Fraction of the planned steps that is done."""
+        training = self.experiment.training
+        return self.iteration * training.lanes * training.horizon / (training.schedule_steps or training.steps)
+
+    def iterate(self, cut: bool) -> tuple[Rollout, dict[str, float]]:
+        """One iteration; ``cut`` ends all episodes with its last step."""
+        self.learner.set_learning_rate(self.experiment.training.learning_rate.at(self.progress))
+        rollout = self.collector.collect(self.experiment.training.horizon)
+        if cut:
+            self.collector.cut(rollout)
+        experience = rollout if self.replay is None else self.replay.add(rollout)
+        self.state, metrics = self.algorithm.improve(self.learner, experience, self.state, self.progress)
+        self.collector.absorb(rollout)
+        self.iteration += 1
+        return rollout, metrics
+
+    def checkpoint(self) -> dict[str, Any]:
+        """The whole state, for a checkpoint."""
+        state: dict[str, Any] = {
+            "learner": self.learner.state(),
+            "collector": self.collector.state(),
+            "algorithm": self.state,
+            "iteration": self.iteration,
+            "seconds": self.seconds,
+            "best": self.best,
+            "torch": torch.get_rng_state(),
+        }
+        if self.replay is not None:
+            state["replay"] = self.replay.state()
+        return state
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue from a checkpoint's state."""
+        try:
+            self.learner.load_state(state["learner"])
+            self.collector.load_state(state["collector"])
+            self.state = state["algorithm"]
+            if self.replay is not None:
+                self.replay.load_state(state["replay"])
+            self.iteration, self.seconds, self.best = state["iteration"], state["seconds"], float(state["best"])
+            torch.set_rng_state(state["torch"])
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise CheckpointError(f"the checkpoint does not fit the experiment beside it ({error!r})") from error
+
+
+def train(
+    experiment: Experiment,
+    out: Path,
+    *,
+    command: Sequence[str] = (),
+    start_from: Path | None = None,
+    quiet: bool = False,
+    on_iteration: OnIteration | None = None,
+) -> Result:
+    """Run an experiment into the new directory ``out``; ``start_from`` warms up with the weights of a policy file."""
+    initial = None if start_from is None else artefact.load(start_from)
+    session = Session(experiment)
+    with ExitStack() as stack:
+        stack.callback(session.environment.close)
+        if initial is not None:
+            adopt(session, initial)
+        run = RunDirectory.create(Path(out), experiment, list(command))
+        session.collector.start(experiment.training.warm_up)
+        recorder = stack.enter_context(Recorder(run, experiment, quiet=quiet))
+        checkpoints = Checkpoints(run.checkpoints, experiment.checkpoints.keep)
+        checkpoints.save(0, {**session.checkpoint(), "offsets": recorder.offsets()})
+        return loop(session, run, recorder, checkpoints, on_iteration)
+
+
+def resume(
+    path: Path,
+    *,
+    steps: int | None = None,
+    allow_inexact: bool = False,
+    quiet: bool = False,
+    on_iteration: OnIteration | None = None,
+) -> Result:
+    """Continue a run from its newest whole checkpoint, bit for bit; ``steps`` extends it.
+
+    Raises CheckpointError where no checkpoint is usable, or where a version or the processor that the bits depend on has
+    changed and ``allow_inexact`` is not given.
+    """
+    run = RunDirectory.open(Path(path))
+    changed = differences(run.provenance())
+    if changed and not allow_inexact:
+        raise CheckpointError(
+            "this run cannot go on bit for bit:\n  " + "\n  ".join(changed) + "\nRestore those, or pass --allow-inexact"
+        )
+    experiment = read(run.experiment)
+    checkpoints = Checkpoints(run.checkpoints, experiment.checkpoints.keep)
+    state = checkpoints.load()
+    if steps is not None:
+        experiment = extend(experiment, steps)
+        run.write_experiment(experiment, run.provenance())
+    session = Session(experiment)
+    with ExitStack() as stack:
+        stack.callback(session.environment.close)
+        session.restore(state)
+        recorder = stack.enter_context(Recorder(run, experiment, offsets=state["offsets"], quiet=quiet))
+        return loop(session, run, recorder, checkpoints, on_iteration)
+
+
+def loop(
+    session: Session, run: RunDirectory, recorder: Recorder, checkpoints: Checkpoints, on_iteration: OnIteration | None
+) -> Result:
+    """Iterate until the steps are done or something ends the run early; then judge and save the policy."""
+    experiment, training = session.experiment, session.experiment.training
+    evaluation = experiment.evaluation
+    evaluator = Evaluator(
+        experiment.task,
+        evaluation.episodes,
+        seeding.derive(training.seed, "evaluation"),
+        evaluation.deterministic,
+        dataclasses.replace(training.execution, workers=0),
+    )
+    per_iteration, reason = training.lanes * training.horizon, "steps"
+    every = experiment.checkpoints.every or training.iterations
+    with Interruption() as interruption, ExitStack() as stack:
+        stack.callback(evaluator.close)
+        while session.iteration < training.iterations:
+            began = time.perf_counter()
+            scheduled = (session.iteration + 1) % every == 0 or session.iteration + 1 == training.iterations
+            boundary = session.environment.restoring == "boundary"
+            rollout, metrics = session.iterate(cut=boundary and scheduled)
+            session.seconds += time.perf_counter() - began
+            steps = session.iteration * per_iteration
+            record = recorder.iteration(session, rollout, metrics, steps)
+            if evaluation_due(evaluation, steps - per_iteration, steps):
+                judge(session, run, recorder, evaluator, steps)
+            stop = on_iteration is not None and on_iteration(Progress(session.iteration, steps, record, session.policy))
+            reason = "callback" if stop else early(training, session) or "steps"
+            if scheduled or reason != "steps" or (interruption.received and not boundary):
+                save(session, run, recorder, checkpoints)
+            if interruption.received:
+                behind = session.iteration % every * per_iteration if boundary else 0
+                interruption.leave(run.path, steps, behind)
+            if reason != "steps":
+                break
+        return finish(session, run, recorder, reason)
+
+
+def early(training: Any, session: Session) -> str | None:
+    """Why the run should end before its steps are done, or None."""
+    returns = session.collector.returns
+    if training.stop_at is not None and len(returns) == returns.maxlen and sum(returns) / len(returns) >= training.stop_at:
+        return "stop_at"
+    if training.time_limit is not None and session.seconds >= training.time_limit:
+        return "time_limit"
+    return None
+
+
+def evaluation_due(settings: Any, before: int, now: int) -> bool:
+    """Whether an evaluation point lies in (before, now]."""
+    if settings.at:
+        return any(before < point <= now for point in settings.at)
+    return bool(settings.every) and now // settings.every > before // settings.every
+
+
+def judge(session: Session, run: RunDirectory, recorder: Recorder, evaluator: Evaluator, steps: int) -> None:
+    """Evaluate, record, and keep the policy if it is the best so far."""
+    judgement = evaluator.judge(session.policy)
+    recorder.evaluation(judgement, session.iteration, steps)
+    if judgement.mean > session.best:
+        session.best = judgement.mean
+        artefact.save(session.policy, run.best, provenance(session, steps))
+
+
+def save(session: Session, run: RunDirectory, recorder: Recorder, checkpoints: Checkpoints) -> None:
+    """Checkpoint and policy, in this order: the checkpoint is what must never be lost."""
+    checkpoints.save(session.iteration, {**session.checkpoint(), "offsets": recorder.offsets()})
+    steps = session.iteration * session.experiment.training.lanes * session.experiment.training.horizon
+    artefact.save(session.policy, run.policy, provenance(session, steps))
+
+
+def finish(session: Session, run: RunDirectory, recorder: Recorder, reason: str) -> Result:
+    """The final evaluation beside the baselines, the policy, the picture."""
+    experiment, training = session.experiment, session.experiment.training
+    steps = session.iteration * training.lanes * training.horizon
+    artefact.save(session.policy, run.policy, provenance(session, steps))
+    evaluator = Evaluator(
+        experiment.task,
+        experiment.evaluation.final_episodes,
+        seeding.derive(training.seed, "final evaluation"),
+        experiment.evaluation.deterministic,
+    )
+    try:
+        judgement = evaluator.judge(session.policy, baselines=True)
+    finally:
+        evaluator.close()
+    recorder.final(judgement, session.iteration, steps)
+    return Result(run.path, steps, session.seconds, session.policy, judgement, reason)
+
+
+def provenance(session: Session, steps: int) -> dict[str, Any]:
+    """What a policy file says of where it comes from."""
+    table = session.experiment.to_table()
+    return {
+        "task": table["task"],
+        "algorithm": table["algorithm"]["kind"],
+        "steps": steps,
+        "seed": session.experiment.training.seed,
+    }
+
+
+def adopt(session: Session, policy: Policy) -> None:
+    """Start from the weights and moments of another policy of the same kind and spaces."""
+    if policy.spaces != session.policy.spaces:
+        raise UsageError(
+            f"the policy to start from is for {policy.spaces}, this task has {session.policy.spaces}; "
+            "start from a policy of the same task"
+        )
+    try:
+        with torch.no_grad():
+            session.policy.load_state_dict(policy.state_dict())
+    except RuntimeError as error:
+        raise UsageError(f"the policy to start from is built otherwise: {error}; give the same --policy settings") from error
+
+
+def extend(experiment: Experiment, steps: int) -> Experiment:
+    """The same experiment with more steps; schedules keep the horizon they were planned with."""
+    training = experiment.training
+    if steps < training.steps:
+        raise UsageError(f"--steps {steps} is less than the {training.steps} of this run; expected more")
+    planned = training.schedule_steps or training.steps
+    return complete(
+        dataclasses.replace(experiment, training=dataclasses.replace(training, steps=steps, schedule_steps=planned))
+    )
