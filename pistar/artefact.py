@@ -81,7 +81,9 @@ def _kind_class(kind: str, header: dict[str, Any], trust: str | None, path: Path
         )
     cls = POLICIES.get(kind)
     if header.get("source_sha256") != source_digest(cls):
-        raise ArtefactError(f"{path} was written with another version of {kind}'s source; restore that version to load it")
+        raise ArtefactError(
+            f"{path} was written with another version of {kind}'s source; restore that version to load it"
+        )
     return cls
 
 

@@ -100,7 +100,9 @@ class Collector:
             log_prob = head(storage.outputs).log_prob(storage.action)
         return self._finish(storage, log_prob, finals, first_row)
 
-    def _finish(self, storage: Storage, log_prob: Tensor, finals: list[tuple[Tensor, Tree]], first_row: Tensor) -> Rollout:
+    def _finish(
+        self, storage: Storage, log_prob: Tensor, finals: list[tuple[Tensor, Tree]], first_row: Tensor
+    ) -> Rollout:
         self._check(storage)
         raw, ended = storage.reward, storage.terminated | storage.truncated
         weight = None if bool(storage.valid.all()) else storage.valid.to(raw.dtype)
@@ -160,7 +162,10 @@ class Collector:
 
     def _check(self, storage: Storage) -> None:
         """Name the first lane and step whose reward or observation is not finite."""
-        for what, tensor in (("reward", storage.reward), *(("/".join(("observation", *p)), x) for p, x in leaves(storage.observation))):
+        for what, tensor in (
+            ("reward", storage.reward),
+            *(("/".join(("observation", *p)), x) for p, x in leaves(storage.observation)),
+        ):
             if tensor.is_floating_point() and not math.isfinite(float(tensor.sum())):
                 bad = ~torch.isfinite(tensor).flatten(2).all(-1) if tensor.dim() > 2 else ~torch.isfinite(tensor)
                 if bool(bad.any()):
@@ -234,7 +239,9 @@ class Storage:
         self.observation, self.action = map_leaves(rows, observation), map_leaves(rows, action)
         self.outputs = rows(outputs)
         self.reward = torch.empty(lanes, dtype=torch.float32, device=outputs.device)
-        self.terminated, self.truncated = (torch.empty(lanes, dtype=torch.bool, device=outputs.device) for _ in range(2))
+        self.terminated, self.truncated = (
+            torch.empty(lanes, dtype=torch.bool, device=outputs.device) for _ in range(2)
+        )
         self.valid = torch.ones(lanes, dtype=torch.bool, device=outputs.device)
         self.info: dict[str, Tensor] = {}
         self._observation, self._action = _rows(self.observation, horizon), _rows(self.action, horizon)

@@ -157,7 +157,9 @@ def lanes_for(task: Task, episodes: int) -> int:
 class Evaluator:
     """Judges policies on one task with one seed; its environments are its own and are built once."""
 
-    def __init__(self, task: Task, episodes: int, seed: int, deterministic: bool = True, execution: Execution | None = None):
+    def __init__(
+        self, task: Task, episodes: int, seed: int, deterministic: bool = True, execution: Execution | None = None
+    ):
         self.task, self.episodes, self.seed, self.deterministic = task, episodes, seed, deterministic
         self.environment = task.environment(lanes_for(task, episodes), execution or Execution(), training=False)
 
@@ -171,7 +173,9 @@ class Evaluator:
             for name, make in self.task.baselines().items():
                 theirs = play(self.environment, make(self.environment, self.seed), quota, self.seed)
                 difference = mine.returns - theirs.returns
-                compared[name] = Comparison(float(theirs.returns.mean()), float(difference.mean()), confidence(difference))
+                compared[name] = Comparison(
+                    float(theirs.returns.mean()), float(difference.mean()), confidence(difference)
+                )
         return Judgement(
             task=TASKS.kind_of(self.task),
             episodes=self.episodes,
@@ -190,7 +194,13 @@ class Evaluator:
 
 
 def evaluate_run(
-    path: Path, *, episodes: int = 100, seed: int | None = None, deterministic: bool = True, task: str | None = None, trust: str | None = None
+    path: Path,
+    *,
+    episodes: int = 100,
+    seed: int | None = None,
+    deterministic: bool = True,
+    task: str | None = None,
+    trust: str | None = None,
 ) -> Judgement:
     """Judge the policy of a run directory or a policy file, beside its task's baselines."""
     policy = artefact.load(path, trust)

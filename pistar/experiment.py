@@ -32,7 +32,9 @@ class Training:
     """How long, how wide and how fast."""
 
     steps: int = 1_000_000  # environment steps in all, rounded up to whole iterations
-    schedule_steps: int | None = None  # steps over which schedules run; none: all, and a run that is extended keeps them
+    schedule_steps: int | None = (
+        None  # steps over which schedules run; none: all, and a run that is extended keeps them
+    )
     seed: int = 0  # the run's one seed; every random stream is derived from it
     lanes: int = 16  # parallel streams of experience, B; decides what is learned
     horizon: int = 128  # steps per lane and iteration, T
@@ -144,7 +146,9 @@ def resolve(task: Table, *layers: tuple[Table, str]) -> Experiment:
     task_table = configuration.layer(task, *(t.get("task", {}) for t in tables))
     task_class = TASKS.get(task_table["kind"])
     built_task: Task = configuration.build(
-        task_class, {k: v for k, v in task_table.items() if k != "kind"}, f"[task] in {sources[-1] if sources else 'the call'}"
+        task_class,
+        {k: v for k, v in task_table.items() if k != "kind"},
+        f"[task] in {sources[-1] if sources else 'the call'}",
     )
     user = configuration.layer({}, *tables)
     recipe = dict(built_task.recipe)

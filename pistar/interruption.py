@@ -28,7 +28,9 @@ class Interruption:
                 self._previous[number] = signal.signal(number, self._note)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         for number, previous in self._previous.items():
             signal.signal(number, previous)
 
@@ -44,4 +46,6 @@ class Interruption:
         kept = f"saved at {steps} steps"
         if repeated:
             kept = f"kept the last scheduled checkpoint; {repeated} steps will be repeated"
-        raise Interrupted(f"stopped by signal {self.received}: {kept}. Continue with `pistar resume {run}`", self.received)
+        raise Interrupted(
+            f"stopped by signal {self.received}: {kept}. Continue with `pistar resume {run}`", self.received
+        )

@@ -88,7 +88,7 @@ class Learner:
         self.vector(part).copy_(vector)
 
     def track(self, target: str, source: str, rate: float = 1.0) -> None:
-        """target ← target + rate · (source − target): Polyak averaging, or a copy at rate 1."""
+        """Target ← target + rate · (source − target): Polyak averaging, or a copy at rate 1."""
         self.vector(target).lerp_(self.vector(source), rate)
 
     def differentiate(self, loss: LossFunction, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
@@ -106,7 +106,11 @@ class Learner:
         """
         value, metrics = self.differentiate(loss, batch)
         names = list(self._optimizers if parts is None else parts)
-        gradient = self.gradient if len(names) == len(self.slices) else torch.cat([self.gradient[self._slice(n)] for n in names])
+        gradient = (
+            self.gradient
+            if len(names) == len(self.slices)
+            else torch.cat([self.gradient[self._slice(n)] for n in names])
+        )
         norm = torch.linalg.vector_norm(gradient)
         length = float(norm)
         if not math.isfinite(length):
@@ -139,8 +143,7 @@ class Learner:
     def state(self) -> dict[str, Any]:
         """Everything that changes: parameters, buffers, optimizer moments, random stream, counter."""
         moments = {
-            name: {key: value for key, value in optimizer.state.get(self._leaves[name], {}).items()}
-            for name, optimizer in self._optimizers.items()
+            name: dict(optimizer.state.get(self._leaves[name], {})) for name, optimizer in self._optimizers.items()
         }
         return {
             "parameters": self.parameters,

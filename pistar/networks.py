@@ -6,6 +6,7 @@ dense layers. Initialisation draws from a generator of its own, never from torch
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -50,7 +51,9 @@ class FlatEncoder(nn.Module):
 
 def flat_size(space: spaces.Space[Any]) -> int:
     """The length of a space's flat vector."""
-    if not isinstance(space, spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary | spaces.Dict | spaces.Tuple):
+    if not isinstance(
+        space, spaces.Box | spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary | spaces.Dict | spaces.Tuple
+    ):
         raise UnsupportedSpace(
             f"no encoder for a {type(space).__name__} observation "
             "(known: Box, Discrete, MultiDiscrete, MultiBinary, Dict, Tuple); wrap the environment or give a policy kind of your own"
@@ -95,7 +98,7 @@ class Tower(nn.Module):
         super().__init__()
         gain = 2**0.5
         layers: list[nn.Module] = []
-        for index, (inputs, outputs) in enumerate(zip(sizes, sizes[1:], strict=False)):
+        for index, (inputs, outputs) in enumerate(pairwise(sizes)):
             last = index == len(sizes) - 2
             layers.append(dense(inputs, outputs, last_gain if last else gain, generator))
             if not last:
@@ -110,7 +113,7 @@ class Tower(nn.Module):
 
 def dense(inputs: int, outputs: int, gain: float, generator: torch.Generator) -> nn.Linear:
     """A linear layer with orthogonal weights (Saxe, McClelland & Ganguli 2014) and zero bias."""
-    layer = nn.utils.skip_init(nn.Linear, inputs, outputs)
+    layer: nn.Linear = nn.utils.skip_init(nn.Linear, inputs, outputs)  # type: ignore[no-untyped-call]
     with torch.no_grad():
         nn.init.orthogonal_(layer.weight, gain, generator=generator)
         layer.bias.zero_()

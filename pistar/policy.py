@@ -31,6 +31,12 @@ class Evaluation:
     entropy: Tensor
     value: Tensor | None
 
+    def critic_value(self) -> Tensor:
+        """V(s); raises UsageError where the policy has no critic."""
+        if self.value is None:
+            raise UsageError("this algorithm needs a value function; give the policy a critic (--mlp.critic true)")
+        return self.value
+
 
 class Policy(nn.Module, ABC):
     """The contract. ``kind`` is the frozen dataclass that built the policy and can build it again.
@@ -85,7 +91,9 @@ class Policy(nn.Module, ABC):
         """
         single, batch = as_batch(self.spaces.observation, observation)
         parameter = next(self.parameters())
-        batch = map_leaves(lambda x: x.to(parameter.device, parameter.dtype if x.is_floating_point() else x.dtype), batch)
+        batch = map_leaves(
+            lambda x: x.to(parameter.device, parameter.dtype if x.is_floating_point() else x.dtype), batch
+        )
         with torch.no_grad():
             outputs, memory = self.outputs(batch, memory)
             distribution = self.head(outputs)
@@ -136,7 +144,7 @@ class ActorCritic(Policy):
     def absorb(self, observation: Tree, weight: Tensor | None = None) -> None:
         """Move the encoder's moments, where it has any."""
         if hasattr(self.encoder, "absorb"):
-            self.encoder.absorb(observation, weight)
+            self.encoder.absorb(observation, weight)  # type: ignore[operator]
 
 
 def as_batch(space: spaces.Space[Any], observation: Any) -> tuple[bool, Tree]:
@@ -155,7 +163,9 @@ def _leaf_dims(space: spaces.Space[Any], observation: Any, where: str) -> Tree:
     if isinstance(space, spaces.Tuple):
         if not isinstance(observation, tuple | list) or len(observation) != len(space.spaces):
             raise UsageError(f"{where}: expected a tuple of {len(space.spaces)}, received {type(observation).__name__}")
-        return tuple(_leaf_dims(s, o, f"{where}[{i}]") for i, (s, o) in enumerate(zip(space.spaces, observation, strict=True)))
+        return tuple(
+            _leaf_dims(s, o, f"{where}[{i}]") for i, (s, o) in enumerate(zip(space.spaces, observation, strict=True))
+        )
     return np.asarray(observation).ndim - len(space.shape or ())
 
 

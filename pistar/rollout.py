@@ -161,4 +161,4 @@ class Batch:
         order = torch.randperm(count, generator=generator, device=generator.device)
         shuffled: Batch = map_leaves(lambda x: x.index_select(0, order), self)
         for start in range(0, count, size):
-            yield map_leaves(lambda x, start=start: x[start : start + size], shuffled)  # type: ignore[misc]
+            yield map_leaves(lambda x, start=start: x[start : start + size], shuffled)

@@ -68,10 +68,14 @@ def read(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
     except FileNotFoundError:
         raise ArtefactError(f"{path}: no such file") from None
     except (SafetensorError, OSError, ValueError) as error:
-        raise ArtefactError(f"{path} is not a whole {kind} file ({error}); it may be truncated. Use another copy") from error
+        raise ArtefactError(
+            f"{path} is not a whole {kind} file ({error}); it may be truncated. Use another copy"
+        ) from error
     stated = metadata.pop("sha256", None)
     if stated != _digest(tensors, metadata):
-        raise ArtefactError(f"{path}: its content does not match its checksum: it was altered or damaged. Use another copy")
+        raise ArtefactError(
+            f"{path}: its content does not match its checksum: it was altered or damaged. Use another copy"
+        )
     try:
         return _decode(json.loads(metadata["state"]), tensors), json.loads(metadata["header"])
     except (KeyError, TypeError, ValueError) as error:
@@ -97,7 +101,7 @@ def _digest(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
     for key in sorted(tensors):
         tensor = tensors[key]
         digest.update(f"{key}:{tensor.dtype}:{tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy() if tensor.numel() else b"")
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
     return digest.hexdigest()
 
 
@@ -109,7 +113,9 @@ def _encode(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
         return {key: _encode(child, f"{path}/{key}" if path else key, tensors) for key, child in value.items()}
     if isinstance(value, Tensor | np.ndarray):
         array = isinstance(value, np.ndarray)
-        tensor = torch.from_numpy(np.ascontiguousarray(value)) if array else value.detach().cpu()
+        tensor = (
+            torch.from_numpy(np.ascontiguousarray(value)) if isinstance(value, np.ndarray) else value.detach().cpu()
+        )
         tensors[path] = tensor.clone(memory_format=torch.contiguous_format)
         return {_ARRAY if array else _TENSOR: path}
     if isinstance(value, list | tuple):
@@ -119,7 +125,9 @@ def _encode(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
         return value.item()
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    raise TypeError(f"state at {path}: cannot store a {type(value).__name__}; use tensors, arrays, JSON scalars, lists, dicts")
+    raise TypeError(
+        f"state at {path}: cannot store a {type(value).__name__}; use tensors, arrays, JSON scalars, lists, dicts"
+    )
 
 
 def _decode(value: Any, tensors: dict[str, Tensor]) -> Any:

@@ -42,7 +42,7 @@ class FiniteMDP:
                 raise UsageError(f"{name} has shape {tuple(getattr(self, name).shape)}, expected {tuple(shape)}")
         if not 0 <= self.discount < 1:
             raise UsageError(f"discount is {self.discount}, expected 0 <= discount < 1: the horizon is infinite")
-        if not (0 <= int(self.successor.min()) and int(self.successor.max()) < states):
+        if not (int(self.successor.min()) >= 0 and int(self.successor.max()) < states):
             raise UsageError(f"successor must hold states from 0 to {states - 1}")
         _require_distribution("probability", self.probability, self.probability.sum(-1))
         _require_distribution("start", self.start, self.start.sum())
@@ -54,7 +54,9 @@ class FiniteMDP:
 
 def _require_distribution(name: str, values: Tensor, total: Tensor) -> None:
     if values.dtype != torch.float64 or bool((values < 0).any()) or bool(((total - 1).abs() > 1e-9).any()):
-        raise UsageError(f"{name} must be float64, not negative, and sum to 1; its sums lie in [{total.min()}, {total.max()}]")
+        raise UsageError(
+            f"{name} must be float64, not negative, and sum to 1; its sums lie in [{total.min()}, {total.max()}]"
+        )
 
 
 def transition_matrix(mdp: FiniteMDP, policy: Tensor) -> Tensor:
@@ -123,7 +125,7 @@ def _solve(mdp: FiniteMDP, policy: Tensor, right: Tensor, *, transposed: bool) -
     at_once = max(1, LARGEST_BLOCK // states**2)
     identity = torch.eye(states, dtype=right.dtype)
     solutions = []
-    for some, known in zip(policies.split(at_once), rights.split(at_once), strict=True):
+    for some, known in zip(torch.split(policies, at_once), torch.split(rights, at_once), strict=True):
         matrix = identity - mdp.discount * transition_matrix(mdp, some)
         solutions.append(torch.linalg.solve(matrix.mT if transposed else matrix, known))
     return torch.cat(solutions).view_as(right)

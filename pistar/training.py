@@ -231,7 +231,11 @@ def loop(
 def early(training: Any, session: Session) -> str | None:
     """Why the run should end before its steps are done, or None."""
     returns = session.collector.returns
-    if training.stop_at is not None and len(returns) == returns.maxlen and sum(returns) / len(returns) >= training.stop_at:
+    if (
+        training.stop_at is not None
+        and len(returns) == returns.maxlen
+        and sum(returns) / len(returns) >= training.stop_at
+    ):
         return "stop_at"
     if training.time_limit is not None and session.seconds >= training.time_limit:
         return "time_limit"
@@ -302,7 +306,9 @@ def adopt(session: Session, policy: Policy) -> None:
         with torch.no_grad():
             session.policy.load_state_dict(policy.state_dict())
     except RuntimeError as error:
-        raise UsageError(f"the policy to start from is built otherwise: {error}; give the same --policy settings") from error
+        raise UsageError(
+            f"the policy to start from is built otherwise: {error}; give the same --policy settings"
+        ) from error
 
 
 def extend(experiment: Experiment, steps: int) -> Experiment:

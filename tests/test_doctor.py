@@ -24,7 +24,7 @@ from pistar.errors import UnknownName, UsageError
 class Sound(gymnasium.Env[Any, Any]):
     """A point to be kept near the origin; ends beyond ±2, cut after 30 steps."""
 
-    metadata = {"render_modes": []}
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": []}  # type: ignore[misc]
     observation_space: Any = spaces.Box(-10.0, 10.0, (2,), np.float32)
     action_space: Any = spaces.Box(-1.0, 1.0, (1,), np.float32)
     limit = 30
@@ -343,7 +343,7 @@ class Slow(Sound):
 
 
 class DrawsNothing(Sound):
-    metadata = {"render_modes": ["rgb_array"]}
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"]}  # type: ignore[misc]
 
 
 class DrawsFloats(DrawsNothing):

@@ -55,14 +55,16 @@ class A2C(Algorithm):
     def loss(self, policy: Policy, batch: Batch, entropy_weight: float) -> Loss:
         """The negated objective of the module's head."""
         now = policy.evaluate(batch.observation, batch.action)
-        advantage = objectives.standardize(batch.advantage, batch.weight) if self.normalize_advantages else batch.advantage
+        advantage = (
+            objectives.standardize(batch.advantage, batch.weight) if self.normalize_advantages else batch.advantage
+        )
         climbed = objectives.score_function(now.log_prob, advantage, batch.weight)
         entropy = objectives.weighted_mean(now.entropy, batch.weight)
-        error = objectives.squared_error(now.value, batch.target, batch.weight)
+        error = objectives.squared_error(now.critic_value(), batch.target, batch.weight)
         loss = self.value_weight * error - climbed - entropy_weight * entropy
         return loss, {"score": climbed.detach(), "entropy": entropy.detach(), "value_error": error.detach()}
 
-    def improve(
+    def improve(  # type: ignore[override] # `experience` says which of the two it is
         self, learner: Learner, experience: Rollout, state: AlgorithmState, progress: float
     ) -> tuple[AlgorithmState, Metrics]:
         """One gradient step."""

@@ -60,10 +60,12 @@ class PPO(Algorithm):
     def loss(self, policy: Policy, batch: Batch, clip: float, entropy_weight: float) -> Loss:
         """Equation 9, negated."""
         now = policy.evaluate(batch.observation, batch.action)
-        advantage = objectives.standardize(batch.advantage, batch.weight) if self.normalize_advantages else batch.advantage
+        advantage = (
+            objectives.standardize(batch.advantage, batch.weight) if self.normalize_advantages else batch.advantage
+        )
         surrogate = objectives.clipped_surrogate(now.log_prob, batch.log_prob, advantage, clip, batch.weight)
         entropy = objectives.weighted_mean(now.entropy, batch.weight)
-        error = objectives.squared_error(now.value, batch.target, batch.weight)
+        error = objectives.squared_error(now.critic_value(), batch.target, batch.weight)
         loss = self.value_weight * error - surrogate - entropy_weight * entropy
         return loss, {
             "surrogate": surrogate.detach(),
@@ -73,7 +75,7 @@ class PPO(Algorithm):
             "clip_fraction": objectives.clip_fraction(now.log_prob.detach(), batch.log_prob, clip, batch.weight),
         }
 
-    def improve(
+    def improve(  # type: ignore[override] # `experience` says which of the two it is
         self, learner: Learner, experience: Rollout, state: AlgorithmState, progress: float
     ) -> tuple[AlgorithmState, Metrics]:
         """``epochs`` passes of minibatch steps."""

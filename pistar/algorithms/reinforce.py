@@ -36,13 +36,18 @@ class Reinforce(Algorithm):
     summary: ClassVar[str] = "the plain policy gradient on whole episodes"
     paper: ClassVar[str] = "Williams 1992, Machine Learning 8:229-256"
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "continuous": {"training": {"learning_rate": 3e-3, "max_gradient_norm": 0.0}, "algorithm": {"baseline": "value"}},
+        "continuous": {
+            "training": {"learning_rate": 3e-3, "max_gradient_norm": 0.0},
+            "algorithm": {"baseline": "value"},
+        },
         "discrete": {"training": {"learning_rate": 3e-3, "max_gradient_norm": 0.0}, "algorithm": {"baseline": "value"}},
     }
 
     discount: float = 0.99  # γ: weight of the reward one step later
     credit: Literal["reward-to-go", "trajectory"] = "reward-to-go"  # what an action is credited with
-    baseline: Literal["none", "mean", "value"] = "mean"  # subtracted: nothing, the other episodes' mean, or learned V(s)
+    baseline: Literal["none", "mean", "value"] = (
+        "mean"  # subtracted: nothing, the other episodes' mean, or learned V(s)
+    )
     discount_states: bool = False  # weigh reward-to-go at step t by γᵗ, which makes it an unbiased estimate of ∇J
     entropy_weight: Schedule = constant(0.0)  # reward for being undecided, nats per step
     value_weight: float = 0.5  # weight of the squared value error, where the baseline is learned
@@ -76,7 +81,7 @@ class Reinforce(Algorithm):
         loss = -(score + entropy_weight * entropy) * per_episode
         metrics = {"score": score.detach(), "entropy": entropy.detach()}
         if self.baseline == "value":
-            error = objectives.squared_error(now.value, batch.target, batch.weight)
+            error = objectives.squared_error(now.critic_value(), batch.target, batch.weight)
             loss = loss + self.value_weight * error
             metrics["value_error"] = error.detach()
         return loss, metrics
@@ -86,7 +91,7 @@ class Reinforce(Algorithm):
         error = objectives.squared_error(policy.value(batch.observation), batch.target, batch.weight)
         return self.value_weight * error, {"value_error": error.detach()}
 
-    def improve(
+    def improve(  # type: ignore[override] # `experience` says which of the two it is
         self, learner: Learner, experience: Rollout, state: AlgorithmState, progress: float
     ) -> tuple[AlgorithmState, Metrics]:
         """One gradient step on the episodes that are whole; the unfinished ones wait in the state."""
@@ -100,7 +105,9 @@ class Reinforce(Algorithm):
             if self.baseline == "value":
                 for _ in range(self.value_steps - 1):
                     learner.descend(self.value_loss, batch, parts=["critic"])
-        return ({} if tail is None else {"tail": tail.to_state()}), {name: float(value) for name, value in metrics.items()}
+        return ({} if tail is None else {"tail": tail.to_state()}), {
+            name: float(value) for name, value in metrics.items()
+        }
 
 
 def whole_episodes(rollout: Rollout) -> Tensor:

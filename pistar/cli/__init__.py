@@ -39,9 +39,7 @@ COMMANDS = {
     "watch": Command("RUN|POLICY", "see a policy act, in a window or a video file", "pistar.cli.watch"),
     "tasks": Command("[NAME]", "the tasks, or one task's settings", "pistar.cli.tasks"),
     "algorithms": Command("[NAME]", "the algorithms, or one algorithm's settings", "pistar.cli.algorithms"),
-    "doctor": Command(
-        "TARGET", "check an environment, an algorithm or a distribution of your own", "pistar.cli.doctor"
-    ),
+    "doctor": Command("TARGET", "check an environment: what is wrong with it and what to do", "pistar.cli.doctor"),
 }
 
 

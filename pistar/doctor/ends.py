@@ -104,8 +104,8 @@ def check_rewards(diagnosis: Diagnosis, lanes: list[Lane]) -> None:
     elif np.ptp(rewards) == 0 and len(lengths) == 1 and len(episodes) > ALIKE:
         diagnosis.warn(
             topic,
-            f"every step is paid {rewards[0]:.4g} and every episode is equally long: each return is the same",
-            "let the reward depend on what is done",
+            f"every step is paid {rewards[0]:.4g} and every episode is equally long, so every return is the same",
+            "random actions never met a better return: unless the task is known to be learnable, shape the reward",
         )
     if diagnosis.clean(topic):
         returns = [sum(episode.rewards) for episode in episodes if episode.ended]

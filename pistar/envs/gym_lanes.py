@@ -133,6 +133,15 @@ def replays(target: targets.Target, steps: int = 50, *, options: dict[str, Any] 
     return replay.replays(Plan(target, 1, options), steps, seed)
 
 
+def spaces_of(target: targets.Target, options: dict[str, Any] | None = None) -> Spaces:
+    """The spaces of ``target`` as policies see them; makes one environment and closes it."""
+    environment = targets.make(target, options, render=False)
+    try:
+        return Spaces(observed_space(environment.observation_space), environment.action_space)
+    finally:
+        environment.close()
+
+
 def as_arrays(action: Tree) -> Tree:
     """A tree of tensors (on any device) or arrays as a tree of NumPy arrays."""
 

@@ -95,7 +95,7 @@ class Task(ABC):
         """Take note that episodes began on ``lanes``, after their physics was set and computed."""
         self.before[lanes] = self.position()[lanes]
 
-    def advance(self) -> None:  # noqa: B027 (only one task has something to do here)
+    def advance(self) -> None:
         """Compute, after the physics steps, what the batch itself does not."""
 
     @abstractmethod

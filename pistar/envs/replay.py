@@ -44,9 +44,7 @@ def save(lanes: Lanes) -> State:
     return state | {
         "elapsed": np.array(lanes.elapsed, np.int64),
         "actions": lanes.log.packed(),
-        "observation": {
-            field.key: array.copy() for field, array in zip(fields, lanes.batch.observation, strict=True)
-        },
+        "observation": {field.key: array.copy() for field, array in zip(fields, lanes.batch.observation, strict=True)},
     }
 
 

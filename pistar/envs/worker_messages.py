@@ -152,4 +152,3 @@ def lowest(failures: list[PistarError]) -> PistarError:
         return -1 if found is None else found
 
     return min(failures, key=lane)
-

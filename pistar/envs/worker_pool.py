@@ -263,7 +263,7 @@ def shut_down(members: list[Member], owner: int, grace: float = GRACE) -> None:
 def wait(members: Sequence[Member], seconds: float) -> None:
     """Wait until all have ended, at most so long."""
     limit, pause = time.monotonic() + seconds, 0.0005
-    while any([member.process.poll() is None for member in members]) and time.monotonic() < limit:
+    while any(member.process.poll() is None for member in members) and time.monotonic() < limit:
         time.sleep(pause)
         pause = min(2 * pause, 0.02)
 

@@ -15,7 +15,6 @@ import os
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from pistar import spaces as records
@@ -91,8 +90,6 @@ class WorkerLanes(Environment):
         os.close(pool.memory)
         pool.memory = -1
         self._tensors = BatchTensors(self._shared.batch, self._observations)
-        self._info: dict[str, Tensor] = {}
-        self._info_key: tuple[int, bytes] = (0, b"")
 
     def reset(self, seed: int) -> Tree:
         """Start episode 0 on every lane; [B, ...]."""
@@ -143,6 +140,17 @@ class WorkerLanes(Environment):
     def close(self) -> None:
         """End the workers; safe to call twice."""
         self._pool.close()
+
+    def _scalars(self) -> dict[str, np.ndarray]:
+        """What the environments reported in ``info`` of this step: name -> [B], NaN where a lane reported none."""
+        found: dict[str, np.ndarray] = {}
+        for member in self._pool.members:
+            post = member.post
+            for row, name in enumerate(self._pool.names[post.index]):
+                if self._shared.reported[post.index, row]:
+                    values = found.setdefault(name, np.full(self.lanes, np.nan, np.float32))
+                    values[post.start : post.stop] = self._shared.info[row, post.start : post.stop]
+        return {name: found[name] for name in sorted(found)}
 
     def _open(self) -> Pool:
         if not self._pool.members:

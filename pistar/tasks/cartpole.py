@@ -1,4 +1,4 @@
-"""Balance a pole on a cart: Gymnasium's CartPole-v1, torch-native."""
+"""Balance a pole on a cart: Gymnasium's CartPole-v1."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ class CartPole(Task):
 
     summary: ClassVar[str] = "balance a pole on a cart (the dynamics of CartPole-v1)"
     threshold: ClassVar[float | None] = 475.0
+    evaluation_lanes: ClassVar[int] = 10
     recipe: ClassVar[Mapping[str, Any]] = {"training": {"steps": 200_000}}
 
     @property
@@ -27,10 +28,10 @@ class CartPole(Task):
         return "discrete"
 
     def environment(self, lanes: int, execution: Execution, *, training: bool, drawn: bool = False) -> Environment:
-        """Torch-native lanes."""
-        from pistar.envs.cartpole import CartPole as World
+        """Lanes in this process, or in workers."""
+        from pistar.tasks.gymnasium import Gymnasium
 
-        return World(lanes, device=execution.device)
+        return Gymnasium("CartPole-v1").environment(lanes, execution, training=training, drawn=drawn)
 
     def baselines(self) -> Mapping[str, Callable[[Environment, int], Controller]]:
         """Random pushes."""

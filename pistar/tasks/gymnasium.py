@@ -24,15 +24,21 @@ class Gymnasium(Task):
     evaluation_lanes: ClassVar[int] = 10  # each is an environment object of its own
 
     id: str = ""  # Gymnasium id, or module:Class
-    adapter: Literal["auto", "lanes", "vector", "mujoco"] = "auto"  # one by one, the environment's own vector form, or MuJoCo's batch
-    restoring: Literal["replay", "boundary"] = "replay"  # boundary: for environments that are not deterministic under their seed
+    adapter: Literal["auto", "lanes", "mujoco"] = "auto"  # one by one, or MuJoCo's batch
+    restoring: Literal["replay", "boundary"] = (
+        "replay"  # boundary: for environments that are not deterministic under their seed
+    )
     options: dict[str, Any] = field(default_factory=dict)  # keyword arguments of the environment
 
     def __post_init__(self) -> None:
         if not self.id:
-            raise UsageError("the task gymnasium needs an id; give it in the place of the task: pistar train CartPole-v1")
+            raise UsageError(
+                "the task gymnasium needs an id; give it in the place of the task: pistar train CartPole-v1"
+            )
         if self.adapter == "mujoco" and self.id not in MUJOCO:
-            raise UsageError(f"the mujoco adapter knows {', '.join(MUJOCO)}; received {self.id!r}. Use --gymnasium.adapter lanes")
+            raise UsageError(
+                f"the mujoco adapter knows {', '.join(MUJOCO)}; received {self.id!r}. Use --gymnasium.adapter lanes"
+            )
 
     @property
     def batched(self) -> bool:
@@ -51,15 +57,11 @@ class Gymnasium(Task):
         return "continuous" if has_box(spaces_of(self.id, self.options).action, spaces.Box) else "discrete"
 
     def environment(self, lanes: int, execution: Execution, *, training: bool, drawn: bool = False) -> Environment:
-        """Lanes in this process, in workers, in the environment's own vector form, or in MuJoCo's batch."""
+        """Lanes in this process, in workers, or in MuJoCo's batch."""
         if self.batched:
             from pistar.envs.mujoco import MujocoBatch
 
             return MujocoBatch(self.id, lanes, threads=execution.threads, random_elapsed=training)
-        if self.adapter == "vector":
-            from pistar.envs.gym_vector import GymVector
-
-            return GymVector(self.id, lanes, options=self.options)
         if execution.workers > 0:
             from pistar.envs.workers import WorkerLanes
 
