@@ -144,7 +144,7 @@ def _arrange(figure: Figure, panels: int, references: Sequence[tuple[str, float,
     renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
     labels = [Text(0, 0, f"↑ {label}", fontsize=10, figure=figure) for label, _, _ in references]
     widest = max((label.get_window_extent(renderer).width for label in labels), default=0.0)
-    left, right = 0.075, min(0.97, 0.975 - widest / figure.bbox.width)
+    left, right = 0.08, min(0.97, 0.975 - widest / figure.bbox.width)
     main = figure.add_axes((left, 0.375, right - left, 0.49) if panels else (left, 0.11, right - left, 0.755))
     if not panels:
         return main, []
@@ -165,15 +165,8 @@ def _horizontal(axes: Axes, last: float, ticks: int) -> None:
 def _draw_returns(axes: Axes, returns: Curve, points: np.ndarray, references: Sequence[float]) -> None:
     """Training and evaluation, within limits that outliers do not set."""
     axes.set_xlabel("environment steps", fontsize=10)
-    axes.text(
-        0,
-        1.03,
-        "episode return (undiscounted sum of rewards)",
-        fontsize=10,
-        color=QUIET,
-        va="bottom",
-        transform=axes.transAxes,
-    )
+    axes.set_ylabel("episode return (sum of rewards)", fontsize=10)
+    axes.yaxis.set_label_coords(-0.052, 0.5)
     nearby = [*points[:, 1:].ravel(), *references]
     limits = returns.limits or ((points[:, 2].min(), points[:, 3].max()) if len(points) else None)
     if limits is None:
@@ -248,8 +241,8 @@ def _name_curves(axes: Axes, returns: Curve, evaluated: bool) -> None:
     axes.legend(
         handles,
         labels,
-        loc="lower right",
-        bbox_to_anchor=(1.0, 0.995),
+        loc="lower left",
+        bbox_to_anchor=(-0.004, 0.995),
         ncols=2,
         frameon=False,
         fontsize=10,
@@ -295,7 +288,8 @@ def _draw_panel(axes: Axes, name: str, curve: Curve) -> None:
     from matplotlib.ticker import MaxNLocator
 
     assert curve.limits is not None, "only quantities that were reported are drawn"
-    axes.set_ylim(*widened(curve.limits, ()))
+    shown = np.concatenate((curve.low, curve.high)) if curve.seeds > 1 else np.array(curve.limits)
+    axes.set_ylim(*widened((float(np.nanmin(shown)), float(np.nanmax(shown))), ()))
     axes.yaxis.set_major_locator(MaxNLocator(3))
     axes.tick_params(labelsize=9)
     axes.set_title(name, loc="left", fontsize=10, color=INK, pad=6)

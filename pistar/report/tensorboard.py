@@ -1,11 +1,11 @@
 """A mirror of the records for TensorBoard: one event a record, holding all of its scalars.
 
-The event file is put together here, from tensorboard's own messages and checksum, rather than by ``SummaryWriter``: that
-needs an event for each tag and a second thread, in which a full disk goes unnoticed, and names files such that one of a
-run resumed within a second, or on a machine whose clock is behind, may be read before the one that it continues.
+The event file is put together here, from tensorboard's own messages and checksum, rather than by ``SummaryWriter``:
+that needs an event for each tag and a second thread, in which a full disk goes unnoticed, and names files such that one
+of a run resumed within a second, or on a machine whose clock is behind, may be read before the one that it continues.
 
-Resuming cuts the files where the checkpoint was, so that no reader meets a point twice. Histograms, images and graphs are
-left out. tensorflow is never imported.
+Resuming cuts the files where the checkpoint was, so that no reader meets a point twice. Histograms, images and graphs
+are left out. tensorflow is never imported.
 """
 
 # mypy: disable-error-code="import-untyped"
