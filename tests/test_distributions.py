@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import pytest
 import torch
@@ -71,9 +72,10 @@ def draw_noise(distribution: Distribution, seed: int, *shape: int) -> Tree:
         return uniform(seed, *shape, len(distribution.joint.components))
     if isinstance(distribution, Joint):
         parts = distribution.components
-        if isinstance(parts, dict):
+        if isinstance(parts, Mapping):
             return {key: draw_noise(part, seed + i, *shape) for i, (key, part) in enumerate(parts.items())}
         return tuple(draw_noise(part, seed + 10 + i, *shape) for i, part in enumerate(parts))
+    assert isinstance(distribution, Gaussian | SquashedGaussian)
     return normal(seed, *shape, distribution.mean.shape[-1])
 
 
@@ -110,7 +112,8 @@ def test_squashed_log_prob_is_that_of_a_transformed_normal() -> None:
     truth = distributions.TransformedDistribution(
         distributions.Normal(one.mean, one.log_std.exp().expand_as(one.mean)), [transform]
     )
-    assert_close(one.log_prob(u), truth.log_prob(u.tanh()).sum(-1), 1e-9)
+    log_density: Tensor = truth.log_prob(u.tanh())  # type: ignore[no-untyped-call]
+    assert_close(one.log_prob(u), log_density.sum(-1), 1e-9)
 
 
 def entropy_of_squashed(mean: float, log_std: float) -> float:
@@ -151,7 +154,8 @@ def test_entropy_and_kl_are_expectations_over_samples(make: Callable[..., Distri
 def one_by_one(distribution: Distribution, action: Tree) -> Tensor:
     """Log-probabilities of many actions under one unbatched distribution."""
     count = next(leaves(action))[1].shape[0]
-    return map_leaves(lambda x: x.expand(count, *x.shape), distribution).log_prob(action)
+    many: Distribution = map_leaves(lambda x: x.expand(count, *x.shape), distribution)
+    return many.log_prob(action)
 
 
 @by_kind
@@ -284,7 +288,7 @@ def test_a_masked_index_is_never_drawn_and_costs_no_nan() -> None:
     lone = Categorical(torch.tensor([[0.3, 1.0]]))
     assert abs((one.entropy()[0] - lone.entropy()[0]).item()) < 1e-6
     assert one.entropy()[1] == 0
-    (one.entropy().sum() + one.log_prob(torch.tensor([0, 3])).sum() + one.kl(one).sum()).backward()
+    (one.entropy().sum() + one.log_prob(torch.tensor([0, 3])).sum() + one.kl(one).sum()).backward()  # type: ignore[no-untyped-call]
     assert logits.grad is not None
     assert logits.grad.isfinite().all()
     assert (logits.grad[masked_logits().isinf()] == 0).all()
@@ -303,10 +307,11 @@ def test_kl_is_infinite_where_the_other_forbids_and_finite_where_both_do() -> No
 @pytest.mark.parametrize("size", [50.0, 1e4, 1e30])
 def test_huge_logits_stay_finite(size: float) -> None:
     logits = torch.tensor([size, -size, 0.0])
-    for one, action in (
+    examples: list[tuple[Any, Tensor]] = [
         (Categorical(logits), torch.tensor(1)),
         (Bernoulli(logits), torch.tensor([0, 1, 0])),
-    ):
+    ]
+    for one, action in examples:
         leaf = logits.clone().requires_grad_()
         again = type(one)(leaf)
         total = again.log_prob(action) + again.entropy() + again.kl(type(one)(-leaf))

@@ -46,7 +46,7 @@ def consistent(value: Tensor, next_value: Tensor, ended: Tensor) -> Tensor:
 @pytest.fixture(params=[4, 5])
 def case(request: pytest.FixtureRequest) -> dict[str, Tensor]:
     terminated, truncated = every_placement(request.param)
-    reward, value, next_value = experience(*terminated.shape, seed=request.param)
+    reward, value, next_value = experience(request.param, terminated.shape[1], seed=request.param)
     next_value = consistent(value, next_value, terminated | truncated)
     return {
         "reward": reward,

@@ -11,7 +11,7 @@ import dataclasses
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pytest
@@ -19,6 +19,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
+from pistar import estimators
 from pistar.algorithms import reinforce
 from pistar.algorithms.a2c import A2C
 from pistar.algorithms.ppo import PPO
@@ -32,6 +33,8 @@ from pistar.tree import map_leaves
 
 STATES, ACTIONS, STEPS, DISCOUNT = 3, 2, 4, 0.8
 ACCURACY, NOTICEABLE = 1e-9, 1e-3
+Credit = Literal["reward-to-go", "trajectory"]
+Baseline = Literal["none", "mean", "value"]
 
 
 class Outcome(NamedTuple):
@@ -131,7 +134,7 @@ def action_values(world: World, pi: Tensor) -> list[Tensor]:
                 sum(
                     o.probability * (o.reward + DISCOUNT * (not (o.terminated or o.truncated)) * after[o.successor])
                     for o in world.follow(s, a, age)
-                )
+                ) + torch.zeros(())
                 for a in range(ACTIONS)
             ])
             for s in range(STATES)
@@ -226,7 +229,7 @@ class Path(NamedTuple):
 
 def paths(world: World, pi: Tensor, restart: bool) -> list[Path]:
     """Every possible lane of STEPS rows; without ``restart`` one episode, then rows of weight 0."""
-    running = [(p, (), s, 0) for s, p in enumerate(world.start) if p > 0]
+    running: list[tuple[float, tuple[Row, ...], int, int]] = [(p, (), s, 0) for s, p in enumerate(world.start) if p > 0]
     for _ in range(STEPS):
         longer = []
         for p, rows, state, age in running:
@@ -331,7 +334,7 @@ UNBIASED = [("reward-to-go", True), ("trajectory", False), ("trajectory", True)]
 @pytest.mark.parametrize("baseline", ["none", "value"])
 @pytest.mark.parametrize(("credit", "discount_states"), UNBIASED)
 def test_reinforce_climbs_the_performance(
-    world: World, credit: str, discount_states: bool, baseline: str, policy: Policy
+    world: World, credit: Credit, discount_states: bool, baseline: Baseline, policy: Policy
 ) -> None:
     algorithm = Reinforce(discount=DISCOUNT, credit=credit, baseline=baseline, discount_states=discount_states)
     found = expected_reinforce(algorithm, policy, all_episodes(world, policy))
@@ -340,7 +343,9 @@ def test_reinforce_climbs_the_performance(
 
 @WORLDS
 @pytest.mark.parametrize("baseline", ["none", "value"])
-def test_reinforce_without_discounted_states_climbs_the_usual_sum(world: World, baseline: str, policy: Policy) -> None:
+def test_reinforce_without_discounted_states_climbs_the_usual_sum(
+    world: World, baseline: Baseline, policy: Policy
+) -> None:
     algorithm = Reinforce(discount=DISCOUNT, baseline=baseline)
     found = expected_reinforce(algorithm, policy, all_episodes(world, policy))
     assert_equal(found, usual_gradient(world, policy))
@@ -364,7 +369,9 @@ def expected_over_pairs(algorithm: Reinforce, policy: Policy, lanes: list[Path])
 @pytest.mark.parametrize(
     ("credit", "discount_states"), [("reward-to-go", True), ("reward-to-go", False), ("trajectory", False)]
 )
-def test_the_mean_of_other_episodes_changes_no_expectation(credit: str, discount_states: bool, policy: Policy) -> None:
+def test_the_mean_of_other_episodes_changes_no_expectation(
+    credit: Credit, discount_states: bool, policy: Policy
+) -> None:
     lanes = paths(CUTTING, probabilities(policy).detach(), restart=False)
     algorithm = Reinforce(discount=DISCOUNT, credit=credit, baseline="mean", discount_states=discount_states)
     usual = credit == "reward-to-go" and not discount_states
@@ -384,6 +391,31 @@ def test_a_mean_that_includes_the_episode_itself_would_be_found_out(
     assert distance(expected_over_pairs(algorithm, policy, lanes), performance_gradient(CUTTING, policy)) > NOTICEABLE
 
 
+@pytest.mark.parametrize("whole", [False, True])
+def test_the_mean_of_others_is_what_it_says(whole: bool, policy: Policy) -> None:
+    """Against loops over (lane, episode): no expectation can tell the mean of the others from a fraction of it."""
+    lanes = paths(CUTTING, probabilities(policy).detach(), restart=True)
+    long = next(path for path in lanes if path.rows[2].age == 2)  # outlasts the others, which end sooner
+    short = [path for path in lanes if max(row.age for row in path.rows) < 2]
+    rollout = record(policy, [long, *short[:: len(short) // 5]], weighted=False)
+    time, weight = estimators.elapsed(rollout.is_first), reinforce.whole_episodes(rollout)
+    gain = estimators.reward_to_go(rollout.reward, rollout.ended, DISCOUNT)
+    if whole:
+        gain = estimators.discounted_return(rollout.reward, rollout.ended, DISCOUNT)
+    found = reinforce.mean_of_others(gain, time, weight, rollout.ended, whole)
+    number = rollout.is_first.cumsum(0)
+    places = [(t, b) for t in range(STEPS) for b in range(rollout.shape[1]) if weight[t, b] > 0]
+    fallbacks = 0
+    for t, b in places:
+        others = [(i, j) for i, j in places if (j, int(number[i, j])) != (b, int(number[t, b]))]
+        here = [p for p in others if time[p] == (0 if whole else time[t, b])]
+        fallbacks += not here
+        expected = sum(float(gain[p]) for p in here or others) / len(here or others)
+        assert abs(float(found[t, b]) - expected) < 1e-12
+    assert (found[weight == 0] == 0).all()
+    assert whole or fallbacks > 0
+
+
 def slice_rows(rollout: Rollout, start: int, end: int) -> Rollout:
     """Rows [start, end) as a collector that stopped there would have recorded them."""
     lanes = rollout.shape[1]
@@ -397,6 +429,18 @@ def slice_rows(rollout: Rollout, start: int, end: int) -> Rollout:
     return Rollout(
         **rows, last_observation=last, final_observation=rollout.final_observation[inside], final_index=index
     )
+
+
+@pytest.mark.parametrize("cut", [1, 2, 3])
+def test_a_carried_tail_keeps_the_successors_of_its_episodes(cut: int, policy: Policy) -> None:
+    rollout = all_rollouts(CUTTING, policy)
+    tail = slice_rows(rollout, 0, cut).unfinished()
+    assert tail is not None
+    joined = slice_rows(rollout, cut, STEPS).after(tail)
+    assert joined.weight is not None
+    heard, rows = joined.weight > 0, slice(STEPS - joined.shape[0], STEPS)
+    assert torch.equal(joined.next_observation()[heard], rollout.next_observation()[rows][heard])
+    assert torch.equal(joined.values(policy)[1][heard], rollout.values(policy)[1][rows][heard])
 
 
 def improvements(algorithm: Reinforce, seed: int, rollouts: list[Rollout]) -> Tensor:

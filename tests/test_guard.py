@@ -53,7 +53,7 @@ class Drift(Environment):
             return {key: self._observe(child) for key, child in space.spaces.items()}
         if isinstance(space, spaces.Discrete):
             return torch.randint(int(space.n), (LANES,), generator=self.generator)
-        x = torch.randn(LANES, *space.shape, generator=self.generator, dtype=torch.float64)
+        x = torch.randn(LANES, *(space.shape or ()), generator=self.generator, dtype=torch.float64)
         return (3.0 * x + 0.1 * self.time + 5.0).clamp(-50.0, 50.0).to(self.dtype)
 
     def step(self, action: Tree) -> Step:
@@ -249,7 +249,7 @@ def absorb_while_acting(collector: Collector) -> Rollout:
         policy.absorb(observation)
         return outputs(observation, *rest)
 
-    policy.outputs = absorbing  # type: ignore[method-assign]
+    policy.outputs = absorbing  # type: ignore[method-assign, assignment]
     return collector.collect(HORIZON)
 
 

@@ -22,12 +22,13 @@ from pistar.policy import as_numpy
 from pistar.tree import Tree, leaves, map_leaves
 
 INFINITY = float("inf")
+GRID_START = np.array([[0, 5], [-2, 1]])
 NESTED = spaces.Dict({
     "gear": spaces.Discrete(5, start=-1),
     "pedals": spaces.Box(np.array([-1.0, 0.0], np.float32), np.array([1.0, 3.0], np.float32)),
     "rest": spaces.Tuple((
         spaces.MultiBinary([2, 2]),
-        spaces.MultiDiscrete([[2, 3], [4, 1]], start=[[0, 5], [-2, 1]]),
+        spaces.MultiDiscrete(np.array([[2, 3], [4, 1]]), start=GRID_START),
         spaces.Dict({"deep": spaces.Box(-2.0, 1.0, (2, 2), np.float64)}),
     )),
 })  # fmt: skip
@@ -35,7 +36,7 @@ SPACES: dict[str, spaces.Space[Any]] = {
     "discrete": spaces.Discrete(4),
     "discrete from 3": spaces.Discrete(4, start=3, dtype=np.int32),
     "multi-discrete": spaces.MultiDiscrete([2, 3, 4]),
-    "multi-discrete grid": spaces.MultiDiscrete([[2, 3], [4, 1]], start=[[0, 5], [-2, 1]], dtype=np.int32),
+    "multi-discrete grid": spaces.MultiDiscrete(np.array([[2, 3], [4, 1]]), start=GRID_START, dtype=np.int32),
     "multi-binary": spaces.MultiBinary(3),
     "multi-binary grid": spaces.MultiBinary([2, 3]),
     "box": spaces.Box(-1.0, 1.0, (3,), np.float32),
@@ -193,7 +194,7 @@ def test_log_std_is_bounded_and_comes_back_from_outside() -> None:
         assert (head.bounded_log_std() == bound).all()
         for direction in (-1.0, 1.0):
             head.zero_grad()
-            (direction * head.bounded_log_std().sum()).backward()
+            (direction * head.bounded_log_std().sum()).backward()  # type: ignore[no-untyped-call]
             assert head.log_std.grad is not None
             inwards = direction * value > 0  # descent moves against the gradient
             assert (head.log_std.grad == (direction if inwards else 0.0)).all()

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import copy
 import json
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -14,15 +14,14 @@ from pistar.errors import ArtefactError, UnsupportedSpace
 from pistar.spaces import DEEPEST_NESTING, decode, encode
 
 INFINITY = float("inf")
-FLOATS = (np.float16, np.float32, np.float64)
+FLOATS: list[tuple[Any, Literal[16, 32, 64]]] = [(np.float16, 16), (np.float32, 32), (np.float64, 64)]
 INTEGERS = (np.int8, np.int32, np.int64, np.uint8)
 shapes = st.lists(st.integers(1, 3), max_size=3).map(tuple)
 
 
 @st.composite
 def boxes(draw: st.DrawFn) -> spaces.Box:
-    shape, dtype = draw(shapes), draw(st.sampled_from(FLOATS))
-    width = {np.float16: 16, np.float32: 32, np.float64: 64}[dtype]
+    shape, (dtype, width) = draw(shapes), draw(st.sampled_from(FLOATS))
     number = st.floats(width=width, allow_nan=False, allow_infinity=True)
     count = int(np.prod(shape))
     pairs = [sorted((draw(number), draw(number))) for _ in range(count)]
@@ -39,7 +38,7 @@ def multi_discretes(draw: st.DrawFn) -> spaces.MultiDiscrete:
     count = int(np.prod(shape))
     nvec = np.array(draw(st.lists(st.integers(1, 9), min_size=count, max_size=count)), dtype).reshape(shape)
     start = np.array(draw(st.lists(st.integers(-9, 9), min_size=count, max_size=count)), dtype).reshape(shape)
-    return spaces.MultiDiscrete(nvec, dtype=dtype, start=start)
+    return spaces.MultiDiscrete(nvec, dtype=dtype, start=start)  # type: ignore[arg-type]
 
 
 integer_boxes = st.builds(
@@ -96,6 +95,13 @@ def test_equal_spaces_of_different_dtypes_or_signs_stay_different() -> None:
 def test_bounds_keep_every_bit(bound: float) -> None:
     space = spaces.Box(np.array([bound, -2e308]), np.array([INFINITY, 2e308]), dtype=np.float64)
     again = decode(json.loads(json.dumps(encode(space), allow_nan=False)))
+    assert isinstance(again, spaces.Box)
+    assert again.low.tobytes() == space.low.tobytes()
+
+
+def test_zeros_of_both_signs_are_not_taken_for_one_number() -> None:
+    space = spaces.Box(np.array([0.0, -0.0]), np.array([1.0, 1.0]), dtype=np.float64)
+    again = decode(encode(space))
     assert isinstance(again, spaces.Box)
     assert again.low.tobytes() == space.low.tobytes()
 

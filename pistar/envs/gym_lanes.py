@@ -37,7 +37,7 @@ class BatchTensors:
         self.truncated = torch.from_numpy(batch.truncated)
         self._flags = batch.terminated, batch.truncated
 
-    def step(self, info: Mapping[str, Array], valid: Tensor | None = None) -> Step:
+    def step(self, info: Mapping[str, Tensor], valid: Tensor | None = None) -> Step:
         """What the arrays hold now."""
         any_ended = self._flags[0].any() or self._flags[1].any()
         return Step(
@@ -47,7 +47,7 @@ class BatchTensors:
             truncated=self.truncated,
             final_observation=self.final_observation if any_ended else None,
             valid=valid,
-            info={name: torch.from_numpy(array) for name, array in info.items()},
+            info=info,
         )
 
 
@@ -84,6 +84,7 @@ class GymnasiumLanes(Environment):
         environment = self._lanes.environments[0]
         self.spaces = Spaces(observed_space(environment.observation_space), environment.action_space)
         self._tensors = BatchTensors(self._lanes.batch, self._lanes.observations)
+        self._info: dict[str, Tensor] = {}  # of every scalar reported so far
 
     def reset(self, seed: int) -> Tree:
         """Start episode 0 on every lane; [B, ...]."""
@@ -94,7 +95,10 @@ class GymnasiumLanes(Environment):
         """Advance every lane by one action [B, ...]; lanes that end are reset within the step."""
         lanes = self._open()
         lanes.step(lanes.actions.actions(as_arrays(action), self.lanes))
-        return self._tensors.step(lanes.info)
+        for name, array in lanes.info.items():
+            if name not in self._info:
+                self._info[name] = torch.from_numpy(array)
+        return self._tensors.step({name: self._info[name] for name in lanes.info})
 
     def cut(self, lanes: Tensor) -> Tree:
         """Start the next episode of the chosen lanes; [B, ...]."""
@@ -134,12 +138,13 @@ def replays(target: targets.Target, steps: int = 50, *, options: dict[str, Any] 
 
 
 def spaces_of(target: targets.Target, options: dict[str, Any] | None = None) -> Spaces:
-    """The spaces of ``target`` as policies see them; makes one environment and closes it."""
-    environment = targets.make(target, options, render=False)
-    try:
-        return Spaces(observed_space(environment.observation_space), environment.action_space)
-    finally:
-        environment.close()
+    """What a lane of ``target`` sees and does, as ``GymnasiumLanes`` gives it; makes one environment and closes it.
+
+    Raises what the construction of ``GymnasiumLanes`` raises.
+    """
+    lanes = GymnasiumLanes(target, 1, options=options)
+    lanes.close()
+    return lanes.spaces
 
 
 def as_arrays(action: Tree) -> Tree:

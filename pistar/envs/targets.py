@@ -43,13 +43,7 @@ def make(target: Target, options: Options | None = None, *, render: bool = False
     arguments = dict(options or {})
     if render and isinstance(target, str):
         arguments["render_mode"] = "rgb_array"
-    create = resolve(target)
-    try:
-        environment = create(**arguments)
-    except gymnasium_error.DependencyNotInstalled as error:
-        raise missing_dependency(name_of(target), error) from error
-    except (Exception, SystemExit) as error:
-        raise failures.raised(name_of(target), "its constructor", error) from error
+    environment = created(target, resolve(target), arguments)
     missing = [name for name in INTERFACE if not hasattr(environment, name)]
     if missing:
         raise UsageError(
@@ -57,6 +51,16 @@ def make(target: Target, options: Options | None = None, *, render: bool = False
             "expected a gymnasium.Env"
         )
     return environment
+
+
+def created(target: Target, create: Callable[..., Any], arguments: Options) -> Any:
+    """What ``create`` makes, its errors in our words."""
+    try:
+        return create(**arguments)
+    except gymnasium_error.DependencyNotInstalled as error:
+        raise missing_dependency(name_of(target), error) from error
+    except (Exception, SystemExit) as error:
+        raise failures.raised(name_of(target), "its constructor", error) from error
 
 
 def resolve(target: Target) -> Callable[..., Any]:

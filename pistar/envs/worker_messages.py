@@ -23,6 +23,7 @@ from pistar.errors import EnvironmentFailure, PistarError
 STEP, DONE, MESSAGE, QUIT = b"s", b"d", b"m", b"q"
 HEADER = 8  # bytes of a message's length
 ARRAY = "\0array"  # marks an encoded array; no name of a space or an option begins with a null character
+PLAIN = (type(None), bool, int, float, complex, str, bytes)
 
 
 class Closed(Exception):
@@ -63,7 +64,7 @@ class Channel:
         return byte
 
     def send(self, tree: Any) -> None:
-        """Send a tree, its byte MESSAGE first; raises Closed, Late, or ValueError where marshal cannot write it."""
+        """Send a tree, its byte MESSAGE first; raises Closed, Late, or ValueError (see ``encode``)."""
         body = marshal.dumps(encode(tree))
         self._write(MESSAGE + len(body).to_bytes(HEADER, "little") + body)
 
@@ -109,24 +110,30 @@ class Channel:
 
 
 def encode(tree: Any) -> Any:
-    """Arrays as tuples of dtype, shape and bytes; dicts, lists and tuples stay."""
-    if isinstance(tree, np.ndarray) and not tree.dtype.hasobject:
-        return ARRAY, tree.dtype.str, tree.shape, tree.tobytes()
-    if type(tree) is dict:
-        return {key: encode(value) for key, value in tree.items()}
-    if type(tree) in (list, tuple):
-        return type(tree)(encode(value) for value in tree)
-    return tree
+    """Arrays as tuples of dtype, shape and bytes; dicts, lists and tuples stay. ValueError for anything else."""
+    kind = type(tree)
+    if kind in PLAIN:
+        return tree
+    if kind is dict:
+        return {encode(key): encode(value) for key, value in tree.items()}
+    if kind is list or kind is tuple:
+        return kind(encode(value) for value in tree)
+    if isinstance(tree, np.ndarray | np.generic) and not tree.dtype.hasobject:
+        return ARRAY, tree.dtype.str, tree.shape, tree.tobytes(), isinstance(tree, np.generic)
+    # marshal itself would write whatever has a buffer as bare bytes
+    raise ValueError(f"expected plain values and arrays, received a {kind.__name__}: {tree!r}")
 
 
 def decode(tree: Any) -> Any:
     """The inverse of ``encode``; the arrays can be written to."""
-    if type(tree) is tuple and tree and tree[0] == ARRAY:
-        return np.frombuffer(tree[3], tree[1]).reshape(tree[2]).copy()
-    if type(tree) is dict:
-        return {key: decode(value) for key, value in tree.items()}
-    if type(tree) in (list, tuple):
-        return type(tree)(decode(value) for value in tree)
+    kind = type(tree)
+    if kind is tuple and tree and type(tree[0]) is str and tree[0] == ARRAY:
+        array = np.frombuffer(tree[3], tree[1]).reshape(tree[2])
+        return array[()] if tree[4] else array.copy()
+    if kind is dict:
+        return {decode(key): decode(value) for key, value in tree.items()}
+    if kind is list or kind is tuple:
+        return kind(decode(value) for value in tree)
     return tree
 
 

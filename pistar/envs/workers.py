@@ -15,6 +15,7 @@ import os
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from pistar import spaces as records
@@ -22,7 +23,7 @@ from pistar.envs import failures, replay, targets
 from pistar.envs.environment import Environment, Spaces, State, Step, Tree
 from pistar.envs.gym_lanes import BatchTensors, as_arrays, lane_mask
 from pistar.envs.lanes import Plan
-from pistar.envs.layout import Layout, observed_space
+from pistar.envs.layout import Array, Layout, observed_space
 from pistar.envs.worker_pool import Pool, StartMethod
 from pistar.envs.worker_process import Shared
 from pistar.errors import UsageError
@@ -90,12 +91,15 @@ class WorkerLanes(Environment):
         os.close(pool.memory)
         pool.memory = -1
         self._tensors = BatchTensors(self._shared.batch, self._observations)
+        self._info: dict[str, Tensor] = {}
+        self._info_key: tuple[int, bytes] | None = None  # what `_info` was made from
+        self._gathered: dict[str, Array] = {}
 
     def reset(self, seed: int) -> Tree:
         """Start episode 0 on every lane; [B, ...]."""
         pool = self._open()
         pool.steps = 0
-        pool.call("reset", [[seed]] * len(pool.members))
+        pool.call("reset", [[int(seed)]] * len(pool.members))
         return self._tensors.observation
 
     def step(self, action: Tree) -> Step:
@@ -141,16 +145,35 @@ class WorkerLanes(Environment):
         """End the workers; safe to call twice."""
         self._pool.close()
 
-    def _scalars(self) -> dict[str, np.ndarray]:
-        """What the environments reported in ``info`` of this step: name -> [B], NaN where a lane reported none."""
-        found: dict[str, np.ndarray] = {}
-        for member in self._pool.members:
-            post = member.post
-            for row, name in enumerate(self._pool.names[post.index]):
-                if self._shared.reported[post.index, row]:
-                    values = found.setdefault(name, np.full(self.lanes, np.nan, np.float32))
-                    values[post.start : post.stop] = self._shared.info[row, post.start : post.stop]
-        return {name: found[name] for name in sorted(found)}
+    def _scalars(self) -> dict[str, Tensor]:
+        """The scalars that any lane reported in the last step, by name: [B], NaN where a lane reported none."""
+        names, shared = self._pool.names, self._shared
+        known = max(map(len, names))
+        if not known:
+            return {}
+        key = self._pool.news, shared.reported[:, :known].tobytes()
+        longest = max(names, key=len)
+        aligned = all(own == longest[: len(own)] for own in names)
+        if aligned and key == self._info_key:
+            return self._info
+        self._info_key = key
+        found = {own[row] for own, flags in zip(names, shared.reported, strict=True) for row in np.flatnonzero(flags)}
+        if aligned:  # the usual case: every worker met the names in the same order
+            rows = {name: shared.info[row] for row, name in enumerate(longest) if name in found}
+        else:
+            rows = {name: self._gather(name) for name in found}
+        self._info = {name: torch.from_numpy(rows[name]) for name in sorted(rows)}
+        return self._info
+
+    def _gather(self, name: str) -> Array:
+        """The scalar's values, which different workers keep in different rows."""
+        values = self._gathered.setdefault(name, np.empty(self.lanes, np.float32))
+        values.fill(np.nan)
+        for own, member in zip(self._pool.names, self._pool.members, strict=True):
+            if name in own:
+                lanes = slice(member.post.start, member.post.stop)
+                values[lanes] = self._shared.info[own.index(name), lanes]
+        return values
 
     def _open(self) -> Pool:
         if not self._pool.members:

@@ -17,6 +17,8 @@ Flat = Mapping[str, float]  # a record of finite numbers only, as ``sink.scalars
 POINTS = 800  # of the common axis that several seeds are brought to: about the picture's width in pixels
 WINDOW = 0.04  # of the shown iterations that the smoothed line averages over
 
+NEIGHBOURS = 4  # on either side, that a value is compared with to see whether it is alone
+
 # Outliers are cut off only where that pays: (part of the values that may go, times the rest must gain in height).
 BARGAINS = ((0.02, 4.0), (0.05, 8.0), (0.10, 20.0), (0.30, 50.0))
 
@@ -103,18 +105,31 @@ def smoothed_within(values: Array, limits: tuple[float, float], window: float = 
 
 
 def robust_limits(values: Array) -> tuple[float, float]:
-    """The range of ``values`` [N], N >= 1, without outliers: a few go where that enlarges the rest a lot.
+    """The range of ``values`` [N], N >= 1, in their order in time, without outliers.
 
-    A plain quantile would cut the early part off every curve that rises late, and keep a tenth of returns at -1e6.
+    A few values go where that enlarges the rest a lot, and where they are stray. A plain quantile would cut the early
+    part off every curve that rises late, the rise off one that is flat before it, and keep a tenth of returns at -1e6.
     """
     low, high = float(values.min()), float(values.max())
     for part, gain in BARGAINS:
         least, greatest = (float(each) for each in np.quantile(values, (part, 1 - part)))
-        if high - low > gain * (high - least):
+        if high - low > gain * (high - least) and stray(least - values, flat=least == high):
             low = least
-        if high - low > gain * (greatest - low):
+        if high - low > gain * (greatest - low) and stray(values - greatest, flat=greatest == low):
             high = greatest
     return low, high
+
+
+def stray(beyond: Array, flat: bool) -> bool:
+    """Whether the positive entries of ``beyond`` [N], distances past a limit, are outliers rather than a slope.
+
+    They are where each is alone among its neighbours in time, or else where all lie far off together, which cannot be
+    told where the rest is ``flat`` and so gives no measure of far.
+    """
+    outside = np.flatnonzero(beyond > 0)
+    around = [float(np.median(beyond[max(i - NEIGHBOURS, 0) : i + NEIGHBOURS + 1])) for i in outside]
+    lasting = [value for value in around if value > 0]
+    return not lasting or (not flat and min(lasting) > max(lasting) / 4)
 
 
 def widened(limits: tuple[float, float], references: Sequence[float], most: float = 4.0) -> tuple[float, float]:

@@ -166,7 +166,8 @@ def _draw_returns(axes: Axes, returns: Curve, points: np.ndarray, references: Se
     """Training and evaluation, within limits that outliers do not set."""
     axes.set_xlabel("environment steps", fontsize=10)
     axes.set_ylabel("episode return (sum of rewards)", fontsize=10)
-    axes.yaxis.set_label_coords(-0.052, 0.5)
+    box = axes.get_position()
+    axes.yaxis.set_label_coords(0.024, (box.y0 + box.y1) / 2, transform=axes.figure.transFigure)
     nearby = [*points[:, 1:].ravel(), *references]
     limits = returns.limits or ((points[:, 2].min(), points[:, 3].max()) if len(points) else None)
     if limits is None:
