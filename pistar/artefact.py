@@ -16,7 +16,7 @@ import torch
 
 from pistar import __version__, configuration, serialization, spaces
 from pistar.envs.environment import Spaces
-from pistar.errors import ArtefactError
+from pistar.errors import ArtefactError, UsageError
 from pistar.policies import POLICIES
 from pistar.policy import Policy
 
@@ -24,7 +24,11 @@ KIND = "pistar-policy"
 
 
 def save(policy: Policy, path: Path, provenance: dict[str, Any] | None = None) -> None:
-    """Write ``policy`` to ``path`` atomically; ``provenance`` (task, steps, seed, ...) goes into the header."""
+    """Write ``policy`` to ``path`` atomically; ``provenance`` (task, steps, seed, ...) goes into the header.
+
+    Raises NumericalError where a parameter is NaN or infinite, StorageError where the disk refuses.
+    """
+    policy.require_finite()
     kind = POLICIES.kind_of(policy.kind)
     header: dict[str, Any] = {
         "policy": {"kind": kind, **configuration.to_table(policy.kind)},
@@ -58,8 +62,9 @@ def load(path: str | Path, trust: str | None = None) -> Policy:
         policy.to({"float32": torch.float32, "float64": torch.float64}[header["dtype"]])
         tensors = {name.replace("/", "."): tensor for name, tensor in state["tensors"].items()}
         policy.load_state_dict(tensors)
-    except ArtefactError:
-        raise
+    except (ArtefactError, UsageError) as error:
+        named = str(path) in str(error)
+        raise ArtefactError(str(error) if named else f"{path}: {error}") from error
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise ArtefactError(f"{path}: its content does not fit the policy that it describes ({error})") from error
     return policy.eval()
@@ -74,6 +79,11 @@ def provenance(path: Path) -> dict[str, Any]:
 def _kind_class(kind: str, header: dict[str, Any], trust: str | None, path: Path) -> Any:
     if kind in POLICIES.names():
         return POLICIES.get(kind)
+    if ":" not in kind:
+        known = ", ".join(POLICIES.names())
+        raise ArtefactError(
+            f"{path} holds a policy of the kind {kind!r}, which this pistar does not have (known: {known})"
+        )
     if trust != kind:
         raise ArtefactError(
             f"{path} uses the policy kind {kind!r}, which is code outside pistar; nothing was imported. "

@@ -14,15 +14,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import numbers
 import re
 import tomllib
 import typing
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar, Union
+from typing import Any, Literal, TypeVar, Union
 
 from pistar.errors import UnknownName, UsageError, nearest
-from pistar.fields import explanation, field_comments, field_types, has_default, is_union, type_text
+from pistar.fields import explanation, field_types, has_default, is_union, type_text
 from pistar.schedules import Schedule, Shape, constant
 
 Table = Mapping[str, Any]
@@ -131,6 +132,8 @@ def convert_scalar(expected: Any, value: Any) -> bool | int | float | str | None
     """A bool, int, float or str, or None where ``value`` is of another type."""
     if expected in (bool, str):
         return value if isinstance(value, expected) else None
+    if isinstance(value, numbers.Real) and hasattr(value, "item"):
+        value = value.item()  # NumPy's numbers are numbers, where a table was written in Python
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
@@ -274,50 +277,3 @@ def toml_value(value: Any) -> str:
         pairs = (f"{toml_key(key)} = {toml_value(item)}" for key, item in value.items() if item is not None)
         return f"{{{', '.join(pairs)}}}"
     raise TypeError(f"TOML cannot hold {value!r}")
-
-
-# ---- in words --------------------------------------------------------------------------------------------------------
-
-
-class FieldDescription(NamedTuple):
-    """One setting in words."""
-
-    name: str
-    type_text: str
-    default_text: str  # as a flag would give it; "required" where there is none
-    meaning: str  # the comment behind the field
-
-
-def describe(cls: type) -> list[FieldDescription]:
-    """Every setting of a dataclass, in the order of its fields."""
-    expected, meaning = field_types(cls), field_comments(cls)
-    return [
-        FieldDescription(field.name, type_text(expected[field.name]), default_text(field), meaning.get(field.name, ""))
-        for field in dataclasses.fields(cls)
-        if field.init
-    ]
-
-
-def default_text(field: dataclasses.Field[Any]) -> str:
-    """The default of a field in words."""
-    if field.default is not dataclasses.MISSING:
-        return value_text(field.default)
-    if field.default_factory is not dataclasses.MISSING:
-        return value_text(field.default_factory())
-    return "required"
-
-
-def value_text(value: Any) -> str:
-    """A value as a flag would give it."""
-    if isinstance(value, Schedule):
-        start, end = value_text(value.start), value_text(value.end)
-        if value.shape == "constant" and value.start == value.end:
-            return start
-        return f"{start}:{end}" + ("" if value.shape == "linear" else f":{value.shape}")
-    if isinstance(value, float):
-        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
-    if value is None:
-        return "none"
-    if isinstance(value, list | tuple):
-        return " ".join(value_text(item) for item in value) or "[]"
-    return value if isinstance(value, str) else toml_value(plain(value))

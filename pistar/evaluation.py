@@ -20,6 +20,7 @@ from pistar import artefact, configuration, experiment, seeding
 from pistar.envs.environment import Environment
 from pistar.errors import EnvironmentFailure, UsageError
 from pistar.policy import Policy
+from pistar.run import find_policy
 from pistar.tasks import TASKS
 from pistar.tasks.task import Controller, Execution, Reference, Task
 
@@ -193,24 +194,42 @@ class Evaluator:
         self.environment.close()
 
 
-def evaluate_run(
-    path: Path,
+def evaluate(
+    policy: str | Path | Policy,
+    task: str | Task | None = None,
     *,
     episodes: int = 100,
-    seed: int | None = None,
+    seed: int = 0,
     deterministic: bool = True,
-    task: str | None = None,
     trust: str | None = None,
 ) -> Judgement:
-    """Judge the policy of a run directory or a policy file, beside its task's baselines."""
-    policy = artefact.load(path, trust)
-    evaluator = Evaluator(
-        task_of(path, task), episodes, seeding.derive(0 if seed is None else seed, "evaluation"), deterministic
-    )
+    """Judge a policy, given itself or as a run directory or file, beside its task's baselines on the same episodes.
+
+    ``task``, a name or a Task, is by default the one that the run or file was trained on; a Policy does not know it.
+    """
+    if isinstance(policy, Policy):
+        if task is None:
+            raise UsageError("a Policy does not say which task it is for; pass task=, or the run or file it came from")
+        path = Path()
+    else:
+        path = find_policy(Path(policy))
+        policy = artefact.load(path, trust)
+    judged_on = task if isinstance(task, Task) else task_of(path, task)
+    evaluator = Evaluator(judged_on, episodes, seeding.derive(seed, "evaluation"), deterministic)
     try:
+        require_fit(policy, evaluator.environment)
         return evaluator.judge(policy, baselines=True)
     finally:
         evaluator.close()
+
+
+def require_fit(policy: Policy, environment: Environment) -> None:
+    """Refuse to let a policy act where it sees or does something else than it learned with."""
+    if policy.spaces != environment.spaces:
+        raise UsageError(
+            f"the policy is for {policy.spaces}, but {environment.name} has {environment.spaces}; name a task with the "
+            "spaces that it was trained on"
+        )
 
 
 def task_of(path: Path, name: str | None = None) -> Task:

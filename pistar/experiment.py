@@ -8,12 +8,13 @@ discrete actions, the task's recipe, a TOML file, flags. The resolved whole is w
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from pistar import configuration
+from pistar import bounds, configuration
 from pistar.algorithms import ALGORITHMS
 from pistar.algorithms.algorithm import Algorithm
 from pistar.errors import UnknownName, UsageError
@@ -32,9 +33,7 @@ class Training:
     """How long, how wide and how fast."""
 
     steps: int = 1_000_000  # environment steps in all, rounded up to whole iterations
-    schedule_steps: int | None = (
-        None  # steps over which schedules run; none: all, and a run that is extended keeps them
-    )
+    schedule_steps: int | None = None  # over which schedules run; none: all, and a run that is extended keeps them
     seed: int = 0  # the run's one seed; every random stream is derived from it
     lanes: int = 16  # parallel streams of experience, B; decides what is learned
     horizon: int = 128  # steps per lane and iteration, T
@@ -48,9 +47,14 @@ class Training:
     workers: int = 0  # processes that step the environment; 0: this one
     start_method: Literal["fork", "spawn"] = "fork"  # how worker processes start
     threads: int = 1  # threads of torch and of the simulator
-    device: str = "cpu"  # "cpu" or "cuda"
+    device: Literal["cpu", "cuda"] = "cpu"  # where tensors live
     stop_at: float | None = None  # end once the mean return of the last 100 training episodes reaches this
     time_limit: float | None = None  # end after this many seconds of training
+
+    def __post_init__(self) -> None:
+        bounds.at_least(1, self, "steps", "schedule_steps", "lanes", "horizon", "threads")
+        bounds.at_least(0, self, "learning_rate", "max_gradient_norm", "warm_up", "workers", "time_limit")
+        bounds.above(0, self, "adam_epsilon")
 
     @property
     def execution(self) -> Execution:
@@ -68,18 +72,26 @@ class EvaluationSettings:
     """When and on how many episodes the policy is judged during training."""
 
     episodes: int = 20  # per evaluation, a fixed quota per lane
-    every: int | None = None  # environment steps between evaluations; none: a sixteenth of the run
+    every: int | None = None  # environment steps between evaluations; 0: never; none: a sixteenth of the run
     at: tuple[int, ...] = ()  # exact steps to evaluate at instead (the end of the iteration that reaches them)
     deterministic: bool = True  # the distribution's mode instead of a sample
     final_episodes: int = 100  # of the evaluation after the last update
+
+    def __post_init__(self) -> None:
+        bounds.at_least(1, self, "episodes", "final_episodes", "at")
+        bounds.at_least(0, self, "every")
 
 
 @dataclass(frozen=True)
 class CheckpointSettings:
     """When the whole state is saved. Iteration 0 is always saved, before the first step."""
 
-    every: int | None = None  # iterations between checkpoints; none: a twentieth of the run
-    keep: int = 2  # newest checkpoints that are kept
+    every: int | None = None  # iterations between checkpoints; 0: only the last; none: a twentieth of the run
+    keep: int = 2  # newest checkpoints that are kept; fewer than 2 would leave none where the newest is damaged
+
+    def __post_init__(self) -> None:
+        bounds.at_least(0, self, "every")
+        bounds.at_least(2, self, "keep")
 
 
 @dataclass(frozen=True)
@@ -123,13 +135,21 @@ class Experiment:
 
 
 def find_task(name: str) -> dict[str, Any]:
-    """The [task] table that a name on the command line stands for.
+    """The [task] table that a name stands for.
 
     A registered task, ``module:Class`` of a Task, or else anything Gymnasium can make: an id, or ``module:Class``.
+    Raises UnknownName with the nearest task or Gymnasium id.
     """
     if name in TASKS.names():
         return {"kind": name}
-    if ":" in name and "-v" not in name:
+    if ":" not in name:
+        if not re.search(r"-v\d+$", name):
+            hint = "A Gymnasium id such as CartPole-v1, or module:Class of your own environment or task, is a task too"
+            raise UnknownName("task", name, TASKS.names(), hint)
+        from pistar.envs import targets  # imports Gymnasium, which is only needed for its ids
+
+        targets.check_registered(name, name)
+    elif "-v" not in name:
         target = TASKS.get(name)
         if isinstance(target, type) and issubclass(target, Task):
             return {"kind": name}
@@ -151,9 +171,11 @@ def resolve(task: Table, *layers: tuple[Table, str]) -> Experiment:
         f"[task] in {sources[-1] if sources else 'the call'}",
     )
     user = configuration.layer({}, *tables)
-    recipe = dict(built_task.recipe)
-    chosen = user.get("algorithm", {}).get("kind") or recipe.get("algorithm", {}).get("kind", "ppo")
+    chosen = user.get("algorithm", {}).get("kind") or built_task.algorithm
     algorithm_class = ALGORITHMS.get(chosen)
+    recipe = built_task.recipe(chosen)
+    if built_task.discount is not None and "discount" in {f.name for f in dataclasses.fields(algorithm_class)}:
+        recipe = configuration.layer({"algorithm": {"discount": built_task.discount}}, recipe)
     defaults = algorithm_class.recipes.get(built_task.actions, {})
     base = {"algorithm": {"kind": chosen}, "policy": {"kind": "mlp"}}
     whole = configuration.layer(base, defaults, recipe, user, {"task": task_table})

@@ -66,7 +66,13 @@ def comments_of(source: str) -> dict[str, str]:
         while first - 1 in alone:
             first -= 1
         above = " ".join(comment[number] for number in range(first, node.lineno))
-        found[node.target.id] = comment.get(node.end_lineno or 0) or comment.get(node.lineno) or above
+        last = node.end_lineno or node.lineno
+        lines = (
+            last,
+            *range(node.lineno, last),
+        )  # a default in brackets may stand on a line of its own, comment and all
+        behind = (comment[number] for number in lines if number in comment)
+        found[node.target.id] = next(behind, above)
     return found
 
 

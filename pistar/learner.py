@@ -113,7 +113,8 @@ class Learner:
         )
         norm = torch.linalg.vector_norm(gradient)
         length = float(norm)
-        if not math.isfinite(length):
+        # A loss can be infinite where its gradient is clipped and finite (Huber's error): that is no step to take either.
+        if not (math.isfinite(length) and math.isfinite(float(value))):
             raise NumericalError(self._blame(value, length))
         if 0.0 < self.max_gradient_norm < length:
             for name in names:
@@ -129,9 +130,12 @@ class Learner:
             for name, parameter in self.policy.named_parameters()
             if parameter.grad is not None and not bool(torch.isfinite(parameter.grad).all())
         ]
+        what, where = "gradient", "none: it overflowed in the norm"
+        if math.isfinite(length):
+            what, where = "loss", "none: its gradient is finite"
         return (
-            f"the gradient is not finite after {self.updates} updates: norm {length}, loss {float(value)}, "
-            f"first in {bad[0] if bad else 'none: it overflowed in the norm'}; nothing was updated and the last checkpoint stands. "
+            f"the {what} is not finite after {self.updates} updates: norm {length}, loss {float(value)}, "
+            f"first in {bad[0] if bad else where}; nothing was updated and the last checkpoint stands. "
             "Lower the learning rate, or look at the last lines of metrics.jsonl for what grew"
         )
 
@@ -141,7 +145,11 @@ class Learner:
         return self.slices[part]
 
     def state(self) -> dict[str, Any]:
-        """Everything that changes: parameters, buffers, optimizer moments, random stream, counter."""
+        """Everything that changes: parameters, buffers, optimizer moments, random stream, counter.
+
+        Raises NumericalError where a step has made a parameter infinite: such a state must never replace a good one.
+        """
+        self.policy.require_finite()
         moments = {
             name: dict(optimizer.state.get(self._leaves[name], {})) for name, optimizer in self._optimizers.items()
         }

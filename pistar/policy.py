@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from pistar.distributions import Distribution
 from pistar.envs.environment import Spaces
-from pistar.errors import UsageError
+from pistar.errors import NumericalError, UsageError
 from pistar.heads import Head
 from pistar.tree import Tree, first_leaf, map_leaves
 
@@ -68,6 +68,15 @@ class Policy(nn.Module, ABC):
     def absorb(self, observation: Tree, weight: Tensor | None = None) -> None:
         """Move the observation moments with observations [N, ...]; called between an update and the next rollout."""
         return
+
+    def require_finite(self) -> None:
+        """Raise NumericalError, naming the first, where a parameter is NaN or infinite: that is nothing to save."""
+        for name, parameter in self.named_parameters():
+            if not bool(torch.isfinite(parameter).all()):
+                raise NumericalError(
+                    f"the parameter {name} is not finite: an update was too large for its numbers. Nothing of it was saved "
+                    "and the last checkpoint stands; lower the learning rate"
+                )
 
     def initial_memory(self, lanes: int) -> Tree:
         """The memory at the start of ``lanes`` episodes."""

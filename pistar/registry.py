@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from pistar.errors import UnknownName, UsageError
@@ -47,13 +48,18 @@ class Registry:
         return next((kind for kind, known in self._targets.items() if known in (target, type(value))), target)
 
 
-def load(target: str, sort: str) -> Any:
-    """Import ``module:Class``; the working directory counts as a place to import from, as it does for scripts."""
-    module_name, _, name = target.partition(":")
+def import_module(name: str) -> ModuleType:
+    """Import a module; the working directory counts as a place to import from, as it does for scripts."""
     if str(Path.cwd()) not in sys.path and "" not in sys.path:
         sys.path.append(str(Path.cwd()))
+    return importlib.import_module(name)
+
+
+def load(target: str, sort: str) -> Any:
+    """Import ``module:Class``."""
+    module_name, _, name = target.partition(":")
     try:
-        module = importlib.import_module(module_name)
+        module = import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is not None and module_name.startswith(error.name):
             raise UsageError(f"cannot import {module_name!r} for the {sort} {target!r}: no such module") from error

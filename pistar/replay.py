@@ -32,11 +32,11 @@ class Transitions:
 class Replay:
     """The last ``capacity`` steps of every lane; ``new`` counts those that the last rollout added over all lanes."""
 
-    def __init__(self, capacity: int, seed: int) -> None:
+    def __init__(self, capacity: int, seed: int, device: str | torch.device = "cpu") -> None:
         if capacity < 1:
             raise UsageError(f"an algorithm that learns from replay needs replay_capacity >= 1, received {capacity}")
-        self.capacity, self.seed = capacity, seed
-        self.generator: torch.Generator | None = None
+        self.capacity, self.device = capacity, torch.device(device)
+        self.generator = torch.Generator(device=self.device).manual_seed(seed)
         self.storage: Transitions | None = None
         self.size, self.position, self.new = 0, 0, 0
 
@@ -49,9 +49,8 @@ class Replay:
         )
         if self.storage is None:
             self.storage = map_leaves(lambda x: x.new_zeros((self.capacity, *x.shape[1:])), fresh)
-            self.generator = torch.Generator(device=rollout.reward.device).manual_seed(self.seed)
         kept = min(steps, self.capacity)
-        rows = (torch.arange(kept, device=rollout.reward.device) + self.position) % self.capacity
+        rows = (torch.arange(kept, device=self.device) + self.position) % self.capacity
         map_leaves(lambda ring, x: ring.index_copy_(0, rows, x[steps - kept :]), self.storage, fresh)
         self.position = (self.position + kept) % self.capacity
         self.size = min(self.size + kept, self.capacity)
@@ -60,15 +59,16 @@ class Replay:
 
     def sample(self, count: int) -> Transitions:
         """``count`` transitions drawn uniformly with replacement."""
-        assert self.storage is not None
+        if self.storage is None:
+            raise UsageError("nothing has been added to the replay yet; add a rollout before sampling")
         lanes = self.storage.reward.shape[1]
-        pick = torch.randint(self.size * lanes, (count,), generator=self.generator, device=self.storage.reward.device)
+        pick = torch.randint(self.size * lanes, (count,), generator=self.generator, device=self.device)
         batch: Transitions = map_leaves(lambda x: x[: self.size].flatten(0, 1).index_select(0, pick), self.storage)
         return batch
 
     def state(self) -> dict[str, Any]:
         """Everything that ``load_state`` needs; empty before the first rollout."""
-        if self.storage is None or self.generator is None:
+        if self.storage is None:
             return {}
         return {
             "storage": vars(self.storage),
@@ -80,7 +80,8 @@ class Replay:
     def load_state(self, state: dict[str, Any]) -> None:
         """Continue from ``state``."""
         if state:
-            self.storage = Transitions(**state["storage"])
-            self.generator = torch.Generator().manual_seed(0)
+            # A copy: the ring is written in place, and a state may be loaded more than once.
+            stored = Transitions(**state["storage"])
+            self.storage = map_leaves(lambda x: x.to(self.device, copy=True), stored)
             self.generator.set_state(state["generator"])
             self.size, self.position = state["size"], state["position"]

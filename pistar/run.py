@@ -14,14 +14,15 @@
 from __future__ import annotations
 
 import platform
+import re
 import sys
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from pistar import __version__, configuration, serialization
-from pistar.errors import ArtefactError, UsageError
+from pistar import __version__, configuration
+from pistar.errors import UsageError
 from pistar.experiment import Experiment
 
 RECORDED = ("torch", "numpy", "gymnasium", "mujoco")  # packages whose version can change the last bit of a run
@@ -76,11 +77,7 @@ class RunDirectory:
     @staticmethod
     def create(path: Path, experiment: Experiment, command: list[str]) -> RunDirectory:
         """Make a new run directory; one that exists and is not empty is refused, so that nothing is overwritten."""
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise UsageError(
-                f"{path} exists already and is left as it is. Continue it with `pistar resume {path}`, "
-                "or choose another place with --out"
-            )
+        require_new(path)
         path.mkdir(parents=True, exist_ok=True)
         run = RunDirectory(path)
         run.write_experiment(experiment, {"command": command, **machine()})
@@ -88,20 +85,64 @@ class RunDirectory:
 
     @staticmethod
     def open(path: Path) -> RunDirectory:
-        """An existing run directory; raises ArtefactError where it is none."""
-        run = RunDirectory(path)
-        if not run.experiment.is_file():
-            raise ArtefactError(f"{path} is not a run directory: it has no experiment.toml")
-        return run
+        """An existing run directory; raises UsageError where it is none."""
+        return RunDirectory(find_run(path))
 
     def write_experiment(self, experiment: Experiment, provenance: dict[str, Any]) -> None:
         """Replace experiment.toml atomically."""
+        from pistar import serialization  # imports torch, which those who only look for a run do not need
+
         text = configuration.to_toml({**experiment.to_table(), "run": provenance})
         serialization.write_bytes(self.experiment, text.encode())
 
     def provenance(self) -> dict[str, Any]:
         """The [run] table: what the run was started with."""
         return dict(configuration.read_toml(self.experiment).get("run", {}))
+
+
+def require_new(path: Path) -> None:
+    """Refuse a place for a new run where something stands already."""
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise UsageError(
+            f"{path} exists already and is left as it is. Continue it with `pistar resume {path}`, "
+            "or choose another place with --out"
+        )
+
+
+def free_place(experiment: Experiment, last: str | int) -> Path:
+    """The next free runs/TASK-ALGORITHM-LAST, where a run goes that was given no place."""
+    tables = experiment.to_table()
+    task, algorithm = str(tables["task"].get("id") or tables["task"]["kind"]), str(tables["algorithm"]["kind"])
+    name = re.sub(r"[^\w.+-]+", "-", f"{task}-{algorithm}-{last}")
+    path, number = Path("runs") / name, 1
+    while path.exists():
+        number += 1
+        path = Path("runs") / f"{name}-{number}"
+    return path
+
+
+def find_run(path: Path) -> Path:
+    """``path``, where it is the directory of one run; a UsageError says what it is instead."""
+    if not path.exists():
+        raise UsageError(f"no such run: {path} (expected the directory that `pistar train --out` made)")
+    if not (path / "experiment.toml").is_file():
+        seeds = sorted(str(found.parent) for found in path.glob("seed-*/experiment.toml"))
+        hint = f"; it holds several runs, resume one of them: {', '.join(seeds)}" if seeds else ""
+        raise UsageError(f"{path} is not a run directory: it has no experiment.toml{hint}")
+    return path
+
+
+def find_policy(path: Path) -> Path:
+    """``path``, where it is a policy file or a run that has one; a UsageError says what it is instead."""
+    if not path.exists():
+        raise UsageError(f"no such file or run: {path} (expected a run directory or a policy.safetensors)")
+    if path.is_dir() and not (path / "policy.safetensors").is_file():
+        seeds = sorted(str(found.parent) for found in path.glob("seed-*/policy.safetensors"))
+        inside = f"; it holds several runs: {', '.join(seeds)}" if seeds else ""
+        if not seeds and (path / "experiment.toml").is_file():
+            inside = f"; the run has not saved one yet: go on with it by `pistar resume {path}`"
+        raise UsageError(f"{path} holds no policy.safetensors{inside}")
+    return path
 
 
 def machine() -> dict[str, Any]:

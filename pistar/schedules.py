@@ -28,10 +28,12 @@ class Schedule:
             raise UsageError(f"an exponential schedule needs two positive ends, received {self.start} and {self.end}")
 
     def at(self, progress: float) -> float:
-        """The value at ``progress``; held outside [0, 1]."""
+        """The value at ``progress``; held outside [0, 1], and exact at both ends."""
         p = min(max(progress, 0.0), 1.0)
-        if self.shape == "constant":
+        if self.shape == "constant" or p == 0.0:
             return self.start
+        if p == 1.0:
+            return self.end
         if self.shape == "linear":
             return self.start + (self.end - self.start) * p
         if self.shape == "cosine":

@@ -15,6 +15,11 @@ def derive(seed: int, *path: str | int) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
 
 
+def world_seed(seed: int, *path: str | int) -> int:
+    """Like ``derive``, with 31 bits: for environments, which pass it on to ``np.random.seed`` or to an int of C."""
+    return derive(seed, *path) >> 32
+
+
 def episode_seed(seed: int, lane: int, episode: int) -> int:
-    """The seed that starts episode ``episode`` (from 0) of lane ``lane`` after ``reset(seed)``."""
-    return derive(seed, "episode", lane, episode)
+    """The 31-bit seed that starts episode ``episode`` (from 0) of lane ``lane`` after ``reset(seed)``."""
+    return world_seed(seed, "episode", lane, episode)

@@ -2,12 +2,13 @@
 
 A state is a dict with str keys whose values are tensors, NumPy arrays, JSON scalars, lists, or further dicts. The header
 carries a SHA-256 over names, types, shapes, bytes and JSON, since safetensors itself does not notice an altered byte.
-Files appear whole or not at all: written beside their place, flushed to the disk, then renamed, then the directory is
-flushed too.
+Equal states give equal bytes. Files appear whole or not at all: written beside their place, flushed to the disk, then
+renamed, then the directory is flushed too.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -20,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from pistar.errors import ArtefactError
+from pistar.errors import ArtefactError, StorageError
 
 FORMAT_VERSION = 1
 _TENSOR, _ARRAY = "$tensor", "$array"
@@ -29,7 +30,7 @@ _TENSOR, _ARRAY = "$tensor", "$array"
 def write(path: Path, state: dict[str, Any], kind: str, header: dict[str, Any] | None = None) -> None:
     """Write ``state`` to ``path`` atomically, with ``header`` as further JSON that `read_header` returns alone.
 
-    Raises OSError where the disk refuses (full, read-only); whatever stood at ``path`` before still stands then.
+    Raises StorageError where the disk refuses (full, read-only); whatever stood at ``path`` before still stands then.
     """
     tensors: dict[str, Tensor] = {}
     skeleton = _encode(state, "", tensors)
@@ -37,11 +38,11 @@ def write(path: Path, state: dict[str, Any], kind: str, header: dict[str, Any] |
     head = json.dumps(header or {}, separators=(",", ":"), sort_keys=True)
     metadata = {"format": kind, "version": str(FORMAT_VERSION), "header": head, "state": body}
     metadata["sha256"] = _digest(tensors, metadata)
-    write_bytes(path, save(tensors, metadata))
+    write_bytes(path, _in_order(save(tensors, metadata)))
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Put ``data`` at ``path`` atomically and durably."""
+    """Put ``data`` at ``path`` atomically and durably; raises StorageError."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:
@@ -49,14 +50,16 @@ def write_bytes(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
+        directory = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    except OSError as error:
+        raise StorageError(path, error) from error
     finally:
-        os.close(directory)
+        with contextlib.suppress(OSError):  # what went wrong before is what has to be told
+            temporary.unlink(missing_ok=True)
 
 
 def read(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -80,6 +83,14 @@ def read(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
         return _decode(json.loads(metadata["state"]), tensors), json.loads(metadata["header"])
     except (KeyError, TypeError, ValueError) as error:
         raise ArtefactError(f"{path}: its structure cannot be understood ({error!r})") from error
+
+
+def _in_order(data: bytes) -> bytes:
+    """A safetensors file with its header's entries sorted; safetensors writes them in an order that changes by chance."""
+    end = 8 + int.from_bytes(data[:8], "little")
+    text = json.dumps(json.loads(data[8:end]), separators=(",", ":"), sort_keys=True).encode()
+    text += b" " * (-len(text) % 8)  # the format wants the tensors to begin at a multiple of 8
+    return b"".join((len(text).to_bytes(8, "little"), text, memoryview(data)[end:]))
 
 
 def _metadata(metadata: dict[str, str] | None, path: Path, kind: str) -> dict[str, str]:

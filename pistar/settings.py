@@ -19,13 +19,29 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pistar import configuration
+from pistar import configuration, experiment
 from pistar.errors import UnknownName, UsageError
-from pistar.experiment import KINDS, TABLES, CheckpointSettings, EvaluationSettings, Training
+from pistar.experiment import KINDS, TABLES, CheckpointSettings, EvaluationSettings, Experiment, Training
 from pistar.fields import field_types
 
 Table = Mapping[str, Any]
 PLAIN = {"training": Training, "evaluation": EvaluationSettings, "checkpoints": CheckpointSettings}
+
+
+def resolve(task: Table, settings: Mapping[str, Any], config: Path | None, source: str) -> Experiment:
+    """The experiment that settings over the TOML file ``config`` stand for; ``source`` is what errors call the settings.
+
+    ``task`` is what ``find_task`` gives. Every error is a UsageError.
+    """
+    layers = [] if config is None else [(tables_from_file(config), str(config))]
+    lower = [table for table, _ in layers]
+    for table, name in layers:  # before the task is built from it, so that a mistake is told with the file's name
+        check_tables({key: value for key, value in table.items() if key == "task"}, {"task": task["kind"]}, name)
+    tables = tables_from_settings(task, settings, *lower)
+    kinds = chosen_kinds(task, *lower, tables)
+    for table, name in layers:
+        check_tables(table, kinds, name)
+    return experiment.resolve(task, *layers, (tables, source))
 
 
 def tables_from_settings(task: Table, settings: Mapping[str, Any], *lower: Table) -> dict[str, dict[str, Any]]:
@@ -87,10 +103,12 @@ def chosen_kinds(task: Table, *layers: Table) -> dict[str, str]:
     task_table = configuration.layer(task, user.get("task", {}))
     options = {key: value for key, value in task_table.items() if key != "kind"}
     built = configuration.build(KINDS["task"].get(task_table["kind"]), options, f"the task {task_table['kind']}")
-    first = {"kind": user.get("algorithm", {}).get("kind") or built.recipe.get("algorithm", {}).get("kind", "ppo")}
-    recipe = KINDS["algorithm"].get(first["kind"]).recipes.get(built.actions, {})
-    policy = configuration.layer({"policy": {"kind": "mlp"}}, recipe, built.recipe, user)["policy"]
-    return {"task": task_table["kind"], "algorithm": first["kind"], "policy": policy["kind"]}
+    algorithm = user.get("algorithm", {}).get("kind") or built.algorithm
+    recipes = KINDS["algorithm"].get(algorithm).recipes
+    # To tell its actions, a task may have to build its environment; most algorithms choose no policy by them.
+    recipe = recipes.get(built.actions, {}) if any("policy" in tables for tables in recipes.values()) else {}
+    policy = configuration.layer({"policy": {"kind": "mlp"}}, recipe, built.recipe(algorithm), user)["policy"]
+    return {"task": task_table["kind"], "algorithm": algorithm, "policy": policy["kind"]}
 
 
 def check_shape(tables: Table, source: str) -> None:
@@ -113,7 +131,7 @@ def check_tables(tables: Table, kinds: Mapping[str, str], source: str) -> None:
             values = {key: value for key, value in table.items() if key != "kind"}
             configuration.check(KINDS[name].get(kind), values, f"[{name}] in {source} (kind {kind})")
         else:
-            configuration.check(PLAIN[name], table, f"[{name}] in {source}")
+            configuration.build(PLAIN[name], table, f"[{name}] in {source}")  # complete without any key
 
 
 def setting_names() -> list[str]:

@@ -66,7 +66,8 @@ class Session:
         self.experiment, self.algorithm = experiment, experiment.algorithm
         self.environment = experiment.task.environment(training.lanes, training.execution, training=True)
         generator = torch.Generator().manual_seed(seeding.derive(seed, "weights"))
-        self.policy: Policy = experiment.policy.build(self.environment.spaces, generator).to(self.environment.device)
+        kind = self.algorithm.policy_kind(experiment.policy)
+        self.policy: Policy = kind.build(self.environment.spaces, generator).to(self.environment.device)
         self.learner = Learner(
             self.policy,
             learning_rate=training.learning_rate.at(0.0),
@@ -80,7 +81,9 @@ class Session:
         self.collector = Collector(self.environment, self.policy, seed=seed, reward_scale=scale)
         self.replay = None
         if self.algorithm.experience == "replay":
-            self.replay = Replay(self.algorithm.replay_capacity, seed=seeding.derive(seed, "replay"))
+            self.replay = Replay(
+                self.algorithm.replay_capacity, seeding.derive(seed, "replay"), self.environment.device
+            )
         self.state = self.algorithm.init(self.policy, training.lanes)
         self.iteration, self.seconds, self.best = 0, 0.0, float("-inf")
         torch.manual_seed(seeding.derive(seed, "torch"))  # for modules that draw from the global stream (dropout)

@@ -15,7 +15,7 @@ import numpy as np
 from pistar import seeding
 from pistar.envs.environment import Environment
 from pistar.errors import UsageError
-from pistar.evaluation import controller
+from pistar.evaluation import controller, require_fit
 from pistar.policy import Policy
 from pistar.report.video import caption
 from pistar.tasks import TASKS
@@ -46,6 +46,7 @@ class Performance:
         """
         environment = self.task.environment(1, Execution(), training=False, drawn=True)
         try:
+            require_fit(self.policy, environment)
             yield from self._play(environment, episodes, steps)
         finally:
             environment.close()

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pistar import estimators, objectives
+from pistar import bounds, estimators, objectives
 from pistar.algorithms.algorithm import Algorithm, AlgorithmState, Loss, Metrics
 from pistar.algorithms.metrics import explained_variance
 from pistar.schedules import Schedule, constant
@@ -43,6 +43,10 @@ class A2C(Algorithm):
     entropy_weight: Schedule = constant(0.0)  # β: reward for being undecided, nats
     value_weight: float = 0.5  # c: weight of the squared value error
     normalize_advantages: bool = False  # to mean 0 and deviation 1 over the rollout
+
+    def __post_init__(self) -> None:
+        bounds.between(0, 1, self, "discount", "trace")
+        bounds.at_least(0, self, "value_weight")
 
     def estimate(self, policy: Policy, rollout: Rollout) -> Batch:
         """Advantages by GAE(λ) and λ-returns as value targets."""

@@ -33,11 +33,19 @@ class Algorithm(ABC):
     paper: ClassVar[str]
     experience: ClassVar[Literal["rollout", "replay"]] = "rollout"  # what `improve` is given
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # "continuous" / "discrete" -> tables of defaults
-    replay_capacity: ClassVar[int] = 0  # transitions kept per lane, where `experience` is "replay"
 
-    def policy(self, default: Policy) -> Policy:
-        """The policy that is trained: the configured one, or one of the algorithm's own built from its spaces."""
-        return default
+    @property
+    def replay_capacity(self) -> int:
+        """Steps kept per lane, where `experience` is "replay"; a field of this name makes it a hyperparameter."""
+        return 0
+
+    def policy_kind(self, configured: Any) -> Any:
+        """The policy kind that is trained: the configured one, or one of the algorithm's own made from its fields.
+
+        A kind is a frozen dataclass with ``build(spaces, generator) -> Policy``. Asked once, before the policy is built,
+        so that policy files name the kind that acts.
+        """
+        return configured
 
     def init(self, policy: Policy, lanes: int) -> AlgorithmState:
         """What is remembered before the first iteration."""

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pistar import estimators, objectives
+from pistar import bounds, estimators, objectives
 from pistar.algorithms.algorithm import Algorithm, AlgorithmState, Loss, Metrics
 from pistar.algorithms.metrics import MetricsMean, explained_variance
 from pistar.schedules import Schedule, constant
@@ -48,6 +48,11 @@ class PPO(Algorithm):
     normalize_advantages: bool = False  # to mean 0 and deviation 1, per minibatch
     recompute_advantages: bool = True  # before every epoch, with the critic as it then is
     max_kl: float | None = None  # stop the epochs once the mean KL to the acting policy exceeds this, nats
+
+    def __post_init__(self) -> None:
+        bounds.between(0, 1, self, "discount", "trace")
+        bounds.at_least(1, self, "epochs", "minibatch")
+        bounds.at_least(0, self, "clip", "value_weight", "max_kl")
 
     def estimate(self, policy: Policy, rollout: Rollout) -> Batch:
         """Advantages by GAE(λ) and λ-returns as value targets."""

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pistar import estimators, objectives
+from pistar import bounds, estimators, objectives
 from pistar.algorithms.algorithm import Algorithm, AlgorithmState, Loss, Metrics
 from pistar.schedules import Schedule, constant
 
@@ -52,6 +52,10 @@ class Reinforce(Algorithm):
     entropy_weight: Schedule = constant(0.0)  # reward for being undecided, nats per step
     value_weight: float = 0.5  # weight of the squared value error, where the baseline is learned
     value_steps: int = 10  # gradient steps for the learned baseline in each iteration
+
+    def __post_init__(self) -> None:
+        bounds.between(0, 1, self, "discount")
+        bounds.at_least(0, self, "value_weight", "value_steps")
 
     def estimate(self, policy: Policy, rollout: Rollout) -> tuple[Batch, int]:
         """Credit minus baseline for every step of a whole episode, weight 0 for all others; the number of episodes."""

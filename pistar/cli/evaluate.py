@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
-from pistar.cli import flags, request
+from pistar import experiment
+from pistar.cli import flags
 from pistar.errors import UsageError
+from pistar.run import find_policy
 
 USAGE = """
 usage: pistar evaluate RUN|POLICY [--episodes N] [--json] [--flag value ...]
@@ -40,20 +43,20 @@ def main(argv: list[str]) -> int:
         print(flags.help_text(USAGE, groups))
         return 0
     arguments = flags.parse(argv, groups)
-    options, path = arguments.options(Options), request.policy_path(arguments.only_word(USAGE))
+    options, path = arguments.options(Options), find_policy(Path(arguments.only_word(USAGE)))
     if options.task is not None:
-        request.find_task(options.task)
+        experiment.find_task(options.task)
     # Imported here: they import torch, which nothing before this line needs.
     from pistar.cli import outcome
-    from pistar.evaluation import evaluate_run
+    from pistar.evaluation import evaluate
     from pistar.report import jsonl
 
-    judgement = evaluate_run(
+    judgement = evaluate(
         path,
+        options.task,
         episodes=options.episodes,
         seed=options.seed,
         deterministic=options.deterministic,
-        task=options.task,
         trust=options.trust,
     )
     if options.json:

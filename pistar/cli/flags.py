@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, TypeVar, cast
 
 from pistar import configuration
+from pistar.cli import wording
 from pistar.errors import UsageError, nearest
 from pistar.fields import explanation, field_types, is_union, type_text
 
@@ -62,7 +63,7 @@ class Arguments:
         """The one argument of a command that needs exactly one."""
         if len(self.words) != 1:
             received = f"received {len(self.words)}: {' '.join(self.words)}" if self.words else "received none"
-            raise UsageError(f"expected one argument, {received}\nusage: {first_line(usage)}")
+            raise UsageError(f"expected one argument, {received}\n{first_line(usage)}")
         return self.words[0]
 
 
@@ -215,9 +216,9 @@ def flag_rows(group: Group) -> Iterator[tuple[str, str]]:
     """(flag and type, meaning and default) of each flag."""
     cls = group.load()
     dot = f"{group.prefix}." if group.prefix else ""
-    for name, type_words, default, meaning in configuration.describe(cls):
+    for name, type_words, default, meaning in wording.describe(cls):
         if group.defaults is not None:
-            default = configuration.value_text(getattr(group.defaults, name))
+            default = wording.value_text(getattr(group.defaults, name))
         switch = is_switch(field_types(cls)[name])
         opening = "[no-]" if switch and default == "true" else ""
         flag = f"--{dot}{opening}{spelled(name)}" + ("" if switch else f" {type_words}")

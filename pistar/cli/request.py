@@ -6,6 +6,7 @@ the task's recipe, ``--config FILE.toml``, flags. All that can be refused is ref
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,9 +15,9 @@ from typing import Any
 
 from pistar import experiment, settings
 from pistar.cli import flags
-from pistar.errors import UnknownName, UsageError
+from pistar.errors import UsageError
 from pistar.experiment import KINDS, Experiment
-from pistar.tasks import TASKS
+from pistar.run import find_policy, free_place, require_new
 
 
 @dataclass(frozen=True)
@@ -50,18 +51,18 @@ def read(argv: Sequence[str], usage: str) -> Request:
     """The request of a command line; every error is a UsageError."""
     arguments = flags.parse(argv, groups(argv))
     options = arguments.options(Options)
-    wanted = resolve(arguments.only_word(usage), options, arguments.values)
+    task = arguments.only_word(usage)
+    if options.out is not None:
+        require_new(Path(options.out))
     if options.from_ is not None:
-        policy_path(options.from_)
-    return Request(options, wanted, out_path(options, wanted))
+        find_policy(Path(options.from_))
+    wanted = resolve(task, options, arguments.values)
+    last = "seeds" if options.seeds > 1 else wanted.training.seed
+    return Request(options, wanted, free_place(wanted, last) if options.out is None else Path(options.out))
 
 
 def resolve(name: str, options: Options, values: Mapping[str, Mapping[str, Any]]) -> Experiment:
     """The experiment that a task's name, options and flag values (prefix -> field -> value) stand for."""
-    task = find_task(name)
-    layers = []
-    if options.config is not None:
-        layers.append((settings.tables_from_file(Path(options.config)), options.config))
     flat: dict[str, Any] = {prefix: table for prefix, table in values.items() if prefix}
     flat |= {key: value for key, value in values.get("", {}).items() if key not in ("time_limit", *OWN)}
     if options.time_limit is not None:
@@ -70,61 +71,11 @@ def resolve(name: str, options: Options, values: Mapping[str, Mapping[str, Any]]
         kind = getattr(options, sort)
         if kind is not None:
             flat[sort] = {**flat.get(sort, {}), "kind": kind}
-    tables = settings.tables_from_settings(task, flat, *(table for table, _ in layers))
-    kinds = settings.chosen_kinds(task, *(table for table, _ in layers), tables)
-    for table, source in layers:
-        settings.check_tables(table, kinds, source)
-    return experiment.resolve(task, *layers, (tables, "the flags"))
+    config = None if options.config is None else Path(options.config)
+    return settings.resolve(experiment.find_task(name), flat, config, "the flags")
 
 
 OWN = ("algorithm", "policy", "config", "out", "seeds", "from_", "quiet")  # options that are no settings
-
-
-def find_task(name: str) -> dict[str, Any]:
-    """The [task] table of a name; raises UnknownName with the nearest task or Gymnasium id."""
-    if name not in TASKS.names() and ":" not in name:
-        if not re.search(r"-v\d+$", name):
-            hint = "A Gymnasium id such as CartPole-v1, or module:Class of your own environment or task, is a task too"
-            raise UnknownName("task", name, TASKS.names(), hint)
-        from pistar.envs import targets  # imports Gymnasium, which is only needed for its ids
-
-        targets.check_registered(name, name)
-    return experiment.find_task(name)
-
-
-def policy_path(text: str) -> Path:
-    """The path of a policy file or of a run that has one; raises UsageError where there is none."""
-    path = Path(text)
-    if not path.exists():
-        raise UsageError(f"no such file or run: {path} (expected a run directory or a policy.safetensors)")
-    if path.is_dir() and not (path / "policy.safetensors").is_file():
-        seeds = sorted(str(found.parent) for found in path.glob("seed-*/policy.safetensors"))
-        inside = f"; it holds several runs: {', '.join(seeds)}" if seeds else ""
-        if not seeds and (path / "experiment.toml").is_file():
-            inside = f"; the run has not saved one yet: go on with it by `pistar resume {path}`"
-        raise UsageError(f"{path} holds no policy.safetensors{inside}")
-    return path
-
-
-def out_path(options: Options, wanted: Experiment) -> Path:
-    """Where the run goes: --out, which must be new, or the next free default."""
-    if options.out is not None:
-        path = Path(options.out)
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise UsageError(
-                f"{path} exists already and is left as it is. Continue it with `pistar resume {path}`, "
-                "or choose another place with --out"
-            )
-        return path
-    tables = wanted.to_table()
-    task, algorithm = str(tables["task"].get("id") or tables["task"]["kind"]), str(tables["algorithm"]["kind"])
-    last = "seeds" if options.seeds > 1 else str(wanted.training.seed)
-    name = re.sub(r"[^\w.+-]+", "-", f"{task}-{algorithm}-{last}")
-    path, number = Path("runs") / name, 1
-    while path.exists():
-        number += 1
-        path = Path("runs") / f"{name}-{number}"
-    return path
 
 
 # ---- flags -----------------------------------------------------------------------------------------------------------
@@ -155,7 +106,7 @@ def own_kind(argv: Sequence[str], sort: str) -> str | None:
         taken = {own_kind(argv, "algorithm"), own_kind(argv, "policy")}
         found = next((word for word in given if word not in taken), None)
         return found if found is not None and experiment.find_task(found)["kind"] == found else None
-    for word, following in zip(argv, [*argv[1:], ""], strict=True):
+    for word, following in itertools.pairwise([*argv, ""]):
         value = following if word == f"--{sort}" else word.removeprefix(f"--{sort}=")
         if ":" in value and value != word:
             return value

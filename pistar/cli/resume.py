@@ -8,6 +8,7 @@ from pathlib import Path
 from pistar import experiment
 from pistar.cli import flags
 from pistar.errors import UsageError
+from pistar.run import find_run
 
 USAGE = """
 usage: pistar resume RUN [--steps N] [--flag value ...]
@@ -34,7 +35,7 @@ def main(argv: list[str]) -> int:
         print(flags.help_text(USAGE, groups))
         return 0
     arguments = flags.parse(argv, groups)
-    path, options = run_path(arguments.only_word(USAGE)), arguments.options(Options)
+    path, options = find_run(Path(arguments.only_word(USAGE))), arguments.options(Options)
     planned = experiment.read(path / "experiment.toml").training.steps
     if options.steps is not None and options.steps < planned:
         raise UsageError(f"--steps {options.steps} is less than the {planned} of this run; expected at least as many")
@@ -46,15 +47,3 @@ def main(argv: list[str]) -> int:
     if not options.quiet:
         print(outcome.of_training(experiment.read(path / "experiment.toml"), result))
     return 0
-
-
-def run_path(text: str) -> Path:
-    """The directory of one run; raises UsageError where it is none."""
-    path = Path(text)
-    if not path.exists():
-        raise UsageError(f"no such run: {path} (expected the directory that `pistar train --out` made)")
-    if not (path / "experiment.toml").is_file():
-        seeds = sorted(str(found.parent) for found in path.glob("seed-*/experiment.toml"))
-        hint = f"; it holds several runs, resume one of them: {', '.join(seeds)}" if seeds else ""
-        raise UsageError(f"{path} is not a run directory: it has no experiment.toml{hint}")
-    return path

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pistar.cli import catalogue
+from pistar.errors import UsageError
 from pistar.tasks import TASKS
 
 USAGE = """
@@ -26,4 +27,11 @@ def facts(cls: Any) -> list[tuple[str, str]]:
         known.append(("success", f"an episode that ends with {cls.success} = 1"))
     if cls.threshold is not None:
         known.append(("solved", f"from a mean return of {cls.threshold:g} on"))
-    return known + catalogue.settings_in("recipe", cls.recipe)
+    known.append(("algorithm", f"{cls.algorithm}, where none is chosen"))
+    if cls.discount is not None:
+        known.append(("discount", f"γ = {cls.discount:g}, part of the problem"))
+    try:
+        recipe = cls().recipe(cls.algorithm)
+    except UsageError:  # a task that cannot be made without a setting has no recipe of its own
+        recipe = {}
+    return known + catalogue.settings_in("recipe", recipe)

@@ -56,7 +56,7 @@ def run(asked: request.Request, wanted: experiment.Experiment, out: Path, quiet:
     """Train one experiment."""
     from pistar import training
 
-    start = None if asked.options.from_ is None else request.policy_path(asked.options.from_)
+    start = None if asked.options.from_ is None else Path(asked.options.from_)
     return training.train(wanted, out, command=sys.argv, start_from=start, quiet=quiet)
 
 

@@ -6,8 +6,10 @@ import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 
-from pistar.cli import flags, request
+from pistar import experiment
+from pistar.cli import flags
 from pistar.errors import UsageError
+from pistar.run import find_policy
 
 USAGE = """
 usage: pistar watch RUN|POLICY [--out FILE.mp4] [--flag value ...]
@@ -46,11 +48,11 @@ def main(argv: list[str]) -> int:
         print(flags.help_text(USAGE, groups))
         return 0
     arguments = flags.parse(argv, groups)
-    options, path = arguments.options(Options), request.policy_path(arguments.only_word(USAGE))
+    options, path = arguments.options(Options), find_policy(Path(arguments.only_word(USAGE)))
     if options.out is not None and Path(options.out).suffix.lower() not in FORMATS:
         raise UsageError(f"--out: expected a file that ends in {', '.join(FORMATS)}, received {options.out!r}")
     if options.task is not None:
-        request.find_task(options.task)
+        experiment.find_task(options.task)
     return play(path, options)
 
 

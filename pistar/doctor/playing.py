@@ -130,7 +130,8 @@ def _advice_for_reset(lane: Lane, error: BaseException) -> str:
             return "def reset(self, *, seed=None, options=None): super().reset(seed=seed)"
         return "make reset work before the first step and after every episode's end"
     return (
-        "it takes small seeds only, but Gymnasium's may be any integer from 0 on: use self.np_random, or seed % 2**32"
+        "it takes small seeds only, but pistar's go up to 2**31 - 1, and Gymnasium's may be any integer from 0 on: use "
+        "self.np_random, or seed % N"
     )
 
 

@@ -72,12 +72,16 @@ class Batch:
             progress=zeros((slices, 2), np.dtype(np.int64)),
         )
 
-    def first_fault(self, layout: Layout, lanes: int) -> tuple[int, str, float] | None:
-        """(lane, entry, value) of the lowest of the first ``lanes`` lanes with a NaN or an infinity, or None."""
+    def first_fault(self, layout: Layout, lanes: int, *, stepped: bool) -> tuple[int, str, float] | None:
+        """(lane, entry, value) of the lowest of the first ``lanes`` lanes with a NaN or an infinity, or None.
+
+        Not ``stepped``: only observations were written, and the rest is what an earlier step left behind.
+        """
         labels = [field.label for field in layout.fields]
         found = [first_non_finite(label, array[:lanes]) for label, array in zip(labels, self.observation, strict=True)]
-        found.append(first_non_finite("reward", self.reward[:lanes]))
-        if self.terminated.any() or self.truncated.any():
+        if stepped:
+            found.append(first_non_finite("reward", self.reward[:lanes]))
+        if stepped and (self.terminated.any() or self.truncated.any()):
             ended = (self.terminated | self.truncated)[:lanes]
             for label, array in zip(labels, self.final_observation, strict=True):
                 found.append(first_non_finite(label, array[:lanes], ended))
@@ -160,10 +164,10 @@ class Lanes:
             for lane, action in enumerate(self.actions.rows(actions)):
                 self._step_lane(lane, action)
         except EnvironmentFailure:
-            self._check_finite(lane)  # a lower lane's fault comes first, however the lanes are split
+            self._check_finite(lane, stepped=True)  # a lower lane's fault comes first, however the lanes are split
             raise
         self.progress[0] = -1
-        self._check_finite(self.plan.lanes)
+        self._check_finite(self.plan.lanes, stepped=True)
         self.info = {name: self._info_arrays[name] for name in sorted(self._reported)}
         self.steps += 1
 
@@ -202,10 +206,10 @@ class Lanes:
             for lane in lanes:
                 self._reset_lane(lane)
         except EnvironmentFailure:
-            self._check_finite(lane)
+            self._check_finite(lane, stepped=False)
             raise
         self.progress[0] = -1
-        self._check_finite(self.plan.lanes)
+        self._check_finite(self.plan.lanes, stepped=False)
 
     def _reset_lane(self, lane: int) -> None:
         """Start the lane's episode number ``self.episode[lane]``."""
@@ -288,9 +292,9 @@ class Lanes:
             array[lane] = value
             self._reported.add(name)
 
-    def _check_finite(self, lanes: int) -> None:
+    def _check_finite(self, lanes: int, *, stepped: bool) -> None:
         """Raise for the lowest of the first ``lanes`` lanes whose observation or reward is NaN or infinite."""
-        fault = self.batch.first_fault(self.observations, lanes)
+        fault = self.batch.first_fault(self.observations, lanes, stepped=stepped)
         if fault is not None:
             raise self._broken(f"{fault[1]} is {fault[2]} (as float32), expected a finite number", fault[0])
 

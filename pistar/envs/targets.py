@@ -10,13 +10,15 @@ What this leaves out: checking what the environment then does; ``lanes`` checks 
 from __future__ import annotations
 
 import difflib
-import importlib
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import gymnasium
 from gymnasium import error as gymnasium_error
+from gymnasium.vector import VectorEnv
 
+from pistar import registry
 from pistar.envs import failures
 from pistar.errors import MissingExtra, UnknownName, UsageError
 
@@ -53,6 +55,42 @@ def make(target: Target, options: Options | None = None, *, render: bool = False
     return environment
 
 
+def make_vector(
+    target: Target | VectorEnv[Any, Any, Any], lanes: int, options: Options | None = None, *, render: bool = False
+) -> Any:
+    """The vector environment of ``lanes`` lanes that ``target`` names, makes (given ``num_envs``) or is."""
+    arguments = dict(options or {})
+    if isinstance(target, VectorEnv):
+        if arguments or render:
+            raise UsageError(
+                f"{name_of(target)} is made already; expected no options and no rendering, received "
+                f"options = {arguments}, render = {render}; make it with them, or pass its class"
+            )
+        return target
+    if render and isinstance(target, str):
+        arguments["render_mode"] = "rgb_array"
+    environment = created(target, _resolve_vector(target), {"num_envs": lanes, **arguments})
+    if not isinstance(environment, VectorEnv):
+        raise UsageError(
+            f"{name_of(target)} made a {type(environment).__name__}, expected a gymnasium.vector.VectorEnv; step the "
+            "lanes of other environments one by one (GymnasiumLanes, or WorkerLanes in several processes)"
+        )
+    return environment
+
+
+def _resolve_vector(target: Target) -> Callable[..., Any]:
+    """What makes the vector environment: a class, a function, or ``gymnasium.make_vec`` of an id."""
+    create, identifier = _found(target)
+    if create is not None:
+        return create
+    if gymnasium.spec(identifier).vector_entry_point is None:
+        raise UsageError(
+            f"{target} has no vectorised form of its own (no vector entry point); step its lanes one by one instead "
+            "(GymnasiumLanes, or WorkerLanes in several processes)"
+        )
+    return functools.partial(gymnasium.make_vec, identifier, vectorization_mode="vector_entry_point")
+
+
 def created(target: Target, create: Callable[..., Any], arguments: Options) -> Any:
     """What ``create`` makes, its errors in our words."""
     try:
@@ -65,31 +103,35 @@ def created(target: Target, create: Callable[..., Any], arguments: Options) -> A
 
 def resolve(target: Target) -> Callable[..., Any]:
     """What makes the environment: a class, a function, or ``gymnasium.make`` of an id."""
+    create, identifier = _found(target)
+    if create is not None:
+        return create
+    # Every value is checked in `lanes`; Gymnasium's own checker would only repeat that more slowly.
+    return functools.partial(gymnasium.make, identifier, disable_env_checker=True)
+
+
+def _found(target: Target) -> tuple[Callable[..., Any] | None, str]:
+    """A target's own callable or, where there is none, the registered id that it names."""
     if not isinstance(target, str):
         if not callable(target):
             raise UsageError(
                 f"expected an environment's id, 'module:Class' or a callable that makes one, received {target!r}"
             )
-        return target
+        return target, ""
     identifier = target
     if ":" in target:
         module_name, _, identifier = target.partition(":")
         found = attribute(import_module(module_name, target), identifier)
         if found is not None:
-            return found
+            return found, ""
     check_registered(identifier, target)
-
-    def create(**arguments: Any) -> Any:
-        # Every value is checked in `lanes`; Gymnasium's own checker would only repeat that more slowly.
-        return gymnasium.make(identifier, disable_env_checker=True, **arguments)
-
-    return create
+    return None, identifier
 
 
 def import_module(module_name: str, target: str) -> Any:
     """The module that a ``module:name`` target lives in."""
     try:
-        return importlib.import_module(module_name)
+        return registry.import_module(module_name)
     except ModuleNotFoundError as error:
         raise UsageError(
             f"the environment {target!r} needs the module {error.name!r}, which cannot be found; install it, or run "

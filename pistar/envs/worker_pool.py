@@ -1,103 +1,35 @@
-"""The worker processes as the learning process sees them: started, asked, waited for, found dead, ended.
+"""The worker processes as the learning process sees them: asked, waited for, found dead.
 
-``fork`` copies this process and starts at once. ``spawn`` starts a fresh interpreter, for environments or libraries that
-do not survive a fork (threads, GPU or display connections); there the target is given as a string, or as a callable that
-can be imported by name, and its options are plain values. Nothing of the main script is run again in either.
+An answer that is due is waited for together with all others. A worker that dies ends its pipe, so it is noticed at once;
+one that hangs is noticed when it has begun no call into an environment for ``timeout`` seconds.
 
 The shared memory is anonymous: no name in the file system, nothing to clean up after a kill.
 
-What this leaves out: Windows, and restarting a worker that died. Its lanes' episodes are lost with it, so the run ends
-and is resumed from the last checkpoint.
+What this leaves out: how processes start and end (``worker_lives``), Windows, and restarting a worker that died. Its
+lanes' episodes are lost with it, so the run ends and is resumed from the last checkpoint.
 """
 
 from __future__ import annotations
 
-import gc
 import os
 import select
-import signal
-import subprocess
-import sys
 import tempfile
 import threading
 import time
-import traceback
 import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal, NoReturn, Protocol
+from dataclasses import replace
+from typing import Any, NoReturn
 
 from pistar.envs import failures, targets
 from pistar.envs.lanes import Plan
 from pistar.envs.layout import Array
-from pistar.envs.worker_messages import (
-    DONE,
-    QUIT,
-    STEP,
-    Channel,
-    Closed,
-    Late,
-    lowest,
-    rebuild,
-)
-from pistar.envs.worker_process import HANDLED, Post, briefing, protect, run
-from pistar.errors import EnvironmentFailure, PistarError, UsageError
+from pistar.envs.worker_lives import GRACE, Member, StartMethod, ending, importable, shut_down, start_worker, wait
+from pistar.envs.worker_messages import DONE, STEP, Closed, Late, lowest, rebuild
+from pistar.envs.worker_process import Post
+from pistar.errors import EnvironmentFailure, PistarError
 
-StartMethod = Literal["fork", "spawn"]
-GRACE = 5.0  # seconds that workers have for closing their environments
 TICK = 1000  # milliseconds between two looks at workers that do not answer
-
-
-class Process(Protocol):
-    """What ``subprocess.Popen`` and ``Forked`` have in common."""
-
-    pid: int
-
-    def poll(self) -> int | None:
-        """The exit code (a signal's number negated), or None while it runs."""
-
-    def kill(self) -> None:
-        """Send SIGKILL."""
-
-
-class Forked:
-    """A child made by ``os.fork``."""
-
-    def __init__(self, pid: int) -> None:
-        self.pid = pid
-        self.returncode: int | None = None
-
-    def poll(self) -> int | None:
-        """The exit code (a signal's number negated), or None while it runs."""
-        if self.returncode is None:
-            try:
-                pid, status = os.waitpid(self.pid, os.WNOHANG)
-            except ChildProcessError:  # somebody else has waited for it
-                self.returncode = 255
-            else:
-                self.returncode = os.waitstatus_to_exitcode(status) if pid else None
-        return self.returncode
-
-    def kill(self) -> None:
-        """Send SIGKILL unless it has ended."""
-        if self.poll() is None:
-            os.kill(self.pid, signal.SIGKILL)
-
-
-@dataclass
-class Member:
-    """One worker."""
-
-    process: Process
-    channel: Channel
-    post: Post
-
-    @property
-    def called(self) -> str:
-        """How messages call it: ``"worker 1 (lanes 4 to 7, process 4711)"``."""
-        first, last = self.post.start + self.post.lane_offset, self.post.stop - 1 + self.post.lane_offset
-        lanes = f"lane {first}" if first == last else f"lanes {first} to {last}"
-        return f"worker {self.post.index} ({lanes}, process {self.process.pid})"
 
 
 class Pool:
@@ -116,13 +48,14 @@ class Pool:
         self.news = 0  # how often names were added
         self.steps = 0  # since `reset`
         self.progress: Array | None = None
-        self.memory = _anonymous_memory()
         self._poll = select.poll()
         self._pending: dict[int, Member] = {}  # by the descriptor that its answer will come through
         self._values: list[Any] = [None] * workers
-        self.finalizer = weakref.finalize(self, shut_down, self.members, os.getpid())
+        self.owner = os.getpid()  # a fork of it must not end the workers
+        self.finalizer = weakref.finalize(self, shut_down, self.members, self.owner)
         if start_method == "spawn":
             plan = replace(plan, target=importable(plan.target))
+        self.memory = _anonymous_memory()
         main_thread = threading.current_thread() is threading.main_thread()
         for index in range(workers):
             start, stop = (plan.lanes * part // workers for part in (index, index + 1))
@@ -193,14 +126,18 @@ class Pool:
                 else:
                     self._values[member.post.index] = answer["value"]
         except (Closed, Late) as error:
-            self._lost(member, error)
+            if descriptor in self._pending:
+                self._lost(member, error)
+            # It ended after it had answered, as one does that could not make its environments; what it said counts,
+            # and whoever asks it again is told of its end.
+            self._poll.unregister(descriptor)
         self._pending.pop(descriptor, None)
 
     def _look(self, seen: dict[int, tuple[int, float]]) -> None:
         """Raise where a worker that owes an answer is dead, or has not begun a call for ``timeout`` seconds."""
         now = time.monotonic()
         for member in list(self._pending.values()):
-            if member.process.poll() is not None:
+            if member.process.poll() is not None and not self._poll.poll(0):  # nothing came since `answers` looked
                 self._died(member)
             index = member.post.index
             begun = 0 if self.progress is None else int(self.progress[index, 1])
@@ -221,7 +158,7 @@ class Pool:
     def _died(self, member: Member) -> NoReturn:
         wait([member], GRACE)
         code = member.process.poll()
-        how = "closed its end of the pipes" if code is None else f"died: {_ending(code)}"
+        how = "closed its end of the pipes" if code is None else f"died: {ending(code)}"
         self._fail(member, f"{how}; the other workers were ended")
 
     def _fail(self, member: Member, what: str) -> NoReturn:
@@ -239,125 +176,7 @@ class Pool:
         if self.memory >= 0:
             os.close(self.memory)
             self.memory = -1
-        shut_down(self.members, os.getpid(), grace)
-
-
-def shut_down(members: list[Member], owner: int, grace: float = GRACE) -> None:
-    """Ask every worker to end, wait, and kill those that did not; empties the list."""
-    if os.getpid() != owner:  # a fork of the learning process, which they do not belong to
-        return
-    for member in members:
-        try:
-            if grace > 0:
-                member.channel.signal(QUIT)
-        except Closed:
-            pass
-        member.channel.close()
-    wait(members, grace)
-    for member in members:
-        member.process.kill()
-    wait(members, GRACE)
-    members.clear()
-
-
-def wait(members: Sequence[Member], seconds: float) -> None:
-    """Wait until all have ended, at most so long."""
-    limit, pause = time.monotonic() + seconds, 0.0005
-    while any(member.process.poll() is None for member in members) and time.monotonic() < limit:
-        time.sleep(pause)
-        pause = min(2 * pause, 0.02)
-
-
-def start_worker(
-    plan: Plan, post: Post, method: StartMethod, memory: int, others: Sequence[Member], timeout: float | None
-) -> Member:
-    """A new process at work on its lanes."""
-    commands, replies = os.pipe(), os.pipe()
-    # A signal that comes before the worker has its own handlers would end it: it waits till then.
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
-    try:
-        if method == "fork":
-            process: Process = fork(plan, post, commands, replies, memory, others)
-        else:
-            process = spawn(commands[0], replies[1], memory)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-        os.close(commands[0])
-        os.close(replies[1])
-    member = Member(process, Channel(replies[0], commands[1], timeout), post)
-    if method == "spawn":
-        try:
-            member.channel.send(briefing(plan, post))
-        except ValueError as error:
-            shut_down([member], os.getpid(), 0.0)
-            raise UsageError(
-                f"the options of {targets.name_of(plan.target)} cannot be sent to a spawned process: expected numbers, "
-                f"strings, arrays, and dicts, lists or tuples of them, received options = {plan.options!r}, "
-                f"reset_options = {plan.reset_options!r}; give such values, or start_method = 'fork'"
-            ) from error
-        except Closed:
-            pass  # it died at once; the first wait for an answer says so
-    return member
-
-
-def fork(
-    plan: Plan,
-    post: Post,
-    commands: tuple[int, int],
-    replies: tuple[int, int],
-    memory: int,
-    others: Sequence[Member],
-) -> Forked:
-    """A copy of this process as a worker; ``others`` are those whose pipes it must not hold open."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    pid = os.fork()
-    if pid:
-        return Forked(pid)
-    code = 1
-    try:
-        gc.freeze()  # what was garbage in the parent is not to be finalised here too
-        for member in others:
-            member.channel.close()
-        os.close(commands[1])
-        os.close(replies[0])
-        with open(os.devnull, "rb") as nothing:
-            os.dup2(nothing.fileno(), 0)
-        protect(post)
-        run(plan, post, Channel(commands[0], replies[1]), memory)
-        sys.stdout.flush()
-        code = 0
-    except BaseException:
-        traceback.print_exc()
-        sys.stderr.flush()
-    finally:
-        os._exit(code)
-
-
-def spawn(incoming: int, outgoing: int, memory: int) -> subprocess.Popen[bytes]:
-    """A fresh interpreter as a worker, with this one's search path."""
-    path = [entry for entry in sys.path if isinstance(entry, str)]
-    program = (
-        f"import sys; sys.path[:] = {path!r}; "
-        f"from pistar.envs.worker_process import main; main({incoming}, {outgoing}, {memory})"
-    )
-    return subprocess.Popen(
-        [sys.executable, "-c", program], stdin=subprocess.DEVNULL, pass_fds=(incoming, outgoing, memory)
-    )
-
-
-def importable(target: targets.Target) -> str:
-    """``module:name`` of a callable; raises UsageError where a fresh interpreter could not find it."""
-    if isinstance(target, str):
-        return target
-    module, name = getattr(target, "__module__", None), getattr(target, "__qualname__", "")
-    found = targets.attribute(sys.modules.get(str(module)), name) if name else None
-    if found is not target or module == "__main__":
-        raise UsageError(
-            f"a spawned process cannot import {targets.name_of(target)} (module {module!r}); expected a class or "
-            "function at the top level of a module. Move it to one, or use start_method = 'fork'"
-        )
-    return f"{module}:{name}"
+        shut_down(self.members, self.owner, grace)
 
 
 def _anonymous_memory() -> int:
@@ -366,11 +185,3 @@ def _anonymous_memory() -> int:
         return os.memfd_create("pistar")
     with tempfile.TemporaryFile() as file:  # unlinked from the start
         return os.dup(file.fileno())
-
-
-def _ending(code: int) -> str:
-    if code >= 0:
-        return f"it exited with code {code}"
-    name = signal.Signals(-code).name if -code in set(signal.Signals) else "unknown"
-    hint = ", which the system sends when memory runs out" if -code == signal.SIGKILL else ""
-    return f"killed by signal {-code} ({name}{hint})"

@@ -24,7 +24,8 @@ from pistar.envs.environment import Environment, Spaces, State, Step, Tree
 from pistar.envs.gym_lanes import BatchTensors, as_arrays, lane_mask
 from pistar.envs.lanes import Plan
 from pistar.envs.layout import Array, Layout, observed_space
-from pistar.envs.worker_pool import Pool, StartMethod
+from pistar.envs.worker_lives import StartMethod
+from pistar.envs.worker_pool import Pool
 from pistar.envs.worker_process import Shared
 from pistar.errors import UsageError
 

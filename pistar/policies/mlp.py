@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from pistar import bounds
+
 if TYPE_CHECKING:
     import torch
 
@@ -26,6 +28,9 @@ class MLP:
     initial_log_std: float = -0.5  # logarithm of a Gaussian's deviation at the start
     squash: bool = False  # tanh-squashed Gaussian instead of a clipped one
     normalize: bool = True  # normalise observations by running moments, frozen during a rollout
+
+    def __post_init__(self) -> None:
+        bounds.at_least(1, self, "hidden", "critic_hidden")
 
     def build(self, spaces: Spaces, generator: torch.Generator) -> Policy:
         """A policy for these spaces with weights drawn from ``generator``."""

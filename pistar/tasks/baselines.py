@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from pistar.seeding import derive
@@ -32,3 +33,33 @@ def zero(environment: Environment, seed: int) -> Controller:
         return action
 
     return choose
+
+
+def jacobian_transpose(
+    links: tuple[float, float], stiffness: float, damping: tuple[float, float]
+) -> Callable[[Environment, int], Controller]:
+    """Jacobian-transpose control of a planar two-link arm: a spring from fingertip to target, and damped joints.
+
+    τ = Jᵀ(q) · k (target − tip) − D q̇, in units of the actuators, clipped to [−1, 1]; J = ∂tip/∂q. The spring's
+    potential is k/2 |target − tip|², so Jᵀ needs no inverse and no care where the arm is straight. Uses the
+    observation [B, 10] alone: cos q, sin q, target, q̇, tip − target. ``links`` in metres; ``stiffness`` k in actions per
+    metre of distance and metre of lever; ``damping`` D in actions per rad/s, of shoulder and elbow.
+    """
+
+    def controller(environment: Environment, seed: int) -> Controller:
+        import torch
+
+        gains = torch.tensor(damping, device=environment.device)
+
+        def choose(observation: Any) -> Any:
+            cos1, cos2, sin1, sin2 = observation[:, :4].unbind(1)
+            velocity, pull = observation[:, 6:8], -stiffness * observation[:, 8:10]
+            cos12, sin12 = cos1 * cos2 - sin1 * sin2, sin1 * cos2 + cos1 * sin2
+            outer = torch.stack((-links[1] * sin12, links[1] * cos12), 1)  # ∂tip/∂q₂
+            inner = outer + torch.stack((-links[0] * sin1, links[0] * cos1), 1)  # ∂tip/∂q₁
+            torque = torch.stack(((inner * pull).sum(1), (outer * pull).sum(1)), 1) - gains * velocity
+            return torque.clamp(-1.0, 1.0)
+
+        return choose
+
+    return controller

@@ -24,9 +24,11 @@ class Gymnasium(Task):
     evaluation_lanes: ClassVar[int] = 10  # each is an environment object of its own
 
     id: str = ""  # Gymnasium id, or module:Class
-    adapter: Literal["auto", "lanes", "mujoco"] = "auto"  # one by one, or MuJoCo's batch
+    # lanes: one by one; vector: the environment's own vectorised form, whose runs resume at iterations where all episodes
+    # begin anew; mujoco: MuJoCo's batch; auto: mujoco where it knows the id, else lanes
+    adapter: Literal["auto", "lanes", "vector", "mujoco"] = "auto"
     restoring: Literal["replay", "boundary"] = (
-        "replay"  # boundary: for environments that are not deterministic under their seed
+        "replay"  # boundary: for environments that are not deterministic under their seed; vector always has it
     )
     options: dict[str, Any] = field(default_factory=dict)  # keyword arguments of the environment
 
@@ -52,16 +54,19 @@ class Gymnasium(Task):
             return "continuous"
         from gymnasium import spaces
 
-        from pistar.envs.gym_lanes import spaces_of
+        from pistar.envs import gym_lanes, gym_vector
 
+        spaces_of = gym_vector.spaces_of if self.adapter == "vector" else gym_lanes.spaces_of
         return "continuous" if has_box(spaces_of(self.id, self.options).action, spaces.Box) else "discrete"
 
     def environment(self, lanes: int, execution: Execution, *, training: bool, drawn: bool = False) -> Environment:
-        """Lanes in this process, in workers, or in MuJoCo's batch."""
+        """Lanes in this process, in workers, in one vector environment, or in MuJoCo's batch."""
         if self.batched:
             from pistar.envs.mujoco import MujocoBatch
 
             return MujocoBatch(self.id, lanes, threads=execution.threads, random_elapsed=training)
+        if self.adapter == "vector":
+            return self._vector(lanes, execution, drawn)
         if execution.workers > 0:
             from pistar.envs.workers import WorkerLanes
 
@@ -76,6 +81,16 @@ class Gymnasium(Task):
         from pistar.envs.gym_lanes import GymnasiumLanes
 
         return GymnasiumLanes(self.id, lanes, options=self.options, restoring=self.restoring, render=drawn)
+
+    def _vector(self, lanes: int, execution: Execution, drawn: bool) -> Environment:
+        from pistar.envs.gym_vector import GymnasiumVector
+
+        if execution.workers > 0:
+            raise UsageError(
+                f"a vector environment steps all its lanes itself, but workers is {execution.workers}; use --workers 0, or "
+                "--gymnasium.adapter lanes"
+            )
+        return GymnasiumVector(self.id, lanes, options=self.options, render=drawn)
 
     def baselines(self) -> Mapping[str, Callable[[Environment, int], Controller]]:
         """Random actions."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from pistar.tasks import baselines
 from pistar.tasks.task import Actions, Controller, Execution, Task
@@ -25,7 +25,6 @@ class Reacher(Task):
 
     summary: ClassVar[str] = "a two-link MuJoCo arm reaches for a random target (Reacher-v5)"
     success: ClassVar[str | None] = "success"  # fingertip and target touch at the episode's end
-    recipe: ClassVar[Mapping[str, Any]] = {}
 
     @property
     def actions(self) -> Actions:
@@ -40,27 +39,5 @@ class Reacher(Task):
 
     def baselines(self) -> Mapping[str, Callable[[Environment, int], Controller]]:
         """Random torques, none, and a controller of classical robotics."""
-        return {"random": baselines.random, "zero action": baselines.zero, "PD controller": pd_controller}
-
-
-def pd_controller(environment: Environment, seed: int) -> Controller:
-    """Jacobian-transpose control: a spring from fingertip to target and damped joints.
-
-    τ = Jᵀ(q) · k (target − tip) − D q̇, in units of the actuators, clipped to [−1, 1]; J = ∂tip/∂q. The spring's
-    potential is k/2 |target − tip|², so Jᵀ needs no inverse and no care where the arm is straight. Uses the
-    observation [B, 10] alone: cos q, sin q, target, q̇, tip − target.
-    """
-    import torch
-
-    damping = torch.tensor(DAMPING)
-
-    def choose(observation: Any) -> Any:
-        cos1, cos2, sin1, sin2 = observation[:, :4].unbind(1)
-        velocity, pull = observation[:, 6:8], -STIFFNESS * observation[:, 8:10]
-        cos12, sin12 = cos1 * cos2 - sin1 * sin2, sin1 * cos2 + cos1 * sin2
-        outer = torch.stack((-LINKS[1] * sin12, LINKS[1] * cos12), 1)  # ∂tip/∂q₂
-        inner = outer + torch.stack((-LINKS[0] * sin1, LINKS[0] * cos1), 1)  # ∂tip/∂q₁
-        torque = torch.stack(((inner * pull).sum(1), (outer * pull).sum(1)), 1) - damping * velocity
-        return torque.clamp(-1.0, 1.0)
-
-    return choose
+        controller = baselines.jacobian_transpose(LINKS, STIFFNESS, DAMPING)
+        return {"random": baselines.random, "zero action": baselines.zero, "PD controller": controller}

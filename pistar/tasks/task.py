@@ -48,7 +48,8 @@ class Task(ABC):
     """One application. Subclasses add their options as fields and say how they are built, judged and compared."""
 
     summary: ClassVar[str]  # one line for `pistar tasks`
-    recipe: ClassVar[Mapping[str, Any]] = {}  # tables between pistar's defaults and the user's own settings
+    algorithm: ClassVar[str] = "ppo"  # the kind of algorithm that is used where none is chosen
+    discount: ClassVar[float | None] = None  # γ, where it belongs to the problem; none: the algorithm's default
     success: ClassVar[str | None] = None  # the `info` scalar that is 1 at an episode's end where it succeeded
     threshold: ClassVar[float | None] = None  # the return from which on the task counts as solved
     evaluation_lanes: ClassVar[int] = 100  # most environments that an evaluation steps side by side
@@ -61,6 +62,10 @@ class Task(ABC):
     @abstractmethod
     def environment(self, lanes: int, execution: Execution, *, training: bool, drawn: bool = False) -> Environment:
         """B lanes. ``training``: elapsed times may start staggered; ``drawn``: frames will be asked for."""
+
+    def recipe(self, algorithm: str) -> Mapping[str, Any]:
+        """Tables of settings for that kind of algorithm, between pistar's defaults and the user's own settings."""
+        return {}
 
     def baselines(self) -> Mapping[str, Callable[[Environment, int], Controller]]:
         """Name -> (environment, seed) -> controller: what a policy is compared with, on the same episodes."""

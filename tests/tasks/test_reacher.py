@@ -8,10 +8,12 @@ import pytest
 import torch
 
 from pistar.evaluation import play
-from pistar.tasks import TASKS, reacher
+from pistar.tasks import TASKS, baselines, reacher
 from pistar.tasks.task import Execution
 
 pytest.importorskip("mujoco.batch")
+
+pd_controller = baselines.jacobian_transpose(reacher.LINKS, reacher.STIFFNESS, reacher.DAMPING)
 
 
 @pytest.fixture(scope="module")
@@ -72,18 +74,18 @@ def test_torque_is_the_downhill_slope_of_the_springs_energy(world):
     angles.requires_grad_()
     energy = reacher.STIFFNESS / 2 * (forward_kinematics(angles) - target).square().sum()
     (slope,) = torch.autograd.grad(energy, angles)
-    torque = reacher.pd_controller(world, 0)(observe(angles.detach(), target, torch.zeros(50, 2)))
+    torque = pd_controller(world, 0)(observe(angles.detach(), target, torch.zeros(50, 2)))
     torch.testing.assert_close(torque, (-slope).clamp(-1, 1), atol=1e-6, rtol=1e-4)
 
 
 def test_damping_opposes_velocity(world):
     angles, velocity = torch.zeros(2, 2), torch.tensor([[3.0, 0.0], [0.0, 3.0]])
-    torque = reacher.pd_controller(world, 0)(observe(angles, forward_kinematics(angles), velocity))
+    torque = pd_controller(world, 0)(observe(angles, forward_kinematics(angles), velocity))
     torch.testing.assert_close(torque, -torch.tensor(reacher.DAMPING) * velocity)
 
 
 def test_the_controller_is_a_function_of_its_own_lanes_observation(world):
-    controller = reacher.pd_controller(world, 0)
+    controller = pd_controller(world, 0)
     observation = world.reset(1).clone()
     order = torch.randperm(100, generator=torch.Generator().manual_seed(0))
     torque = controller(observation)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from pistar.envs.environment import Environment, Restoring, Spaces, State, Step
 from pistar.envs.gym_lanes import GymnasiumLanes
+from pistar.envs.gym_vector import GymnasiumVector
 from pistar.errors import UsageError
 from pistar.seeding import episode_seed
 from pistar.testing import ContractViolation, check_environment
@@ -453,12 +454,6 @@ def workers(lanes: int) -> Environment:
     return WorkerLanes("CartPole-v1", lanes, 1)
 
 
-def vector(lanes: int) -> Environment:
-    from pistar.envs.gym_vector import GymVector
-
-    return GymVector("CartPole-v1", lanes)
-
-
 def requires(*modules: str) -> Any:
     missing = [name for name in modules if importlib.util.find_spec(name) is None]
     return pytest.mark.skipif(bool(missing), reason=f"{missing} not there")
@@ -473,9 +468,19 @@ def requires(*modules: str) -> Any:
         pytest.param(native_cartpole, marks=requires("pistar.envs.cartpole")),
         pytest.param(reacher, marks=requires("mujoco", "pistar.envs.mujoco")),
         pytest.param(workers, marks=requires("pistar.envs.workers")),
-        pytest.param(vector, marks=requires("pistar.envs.gym_vector")),
     ],
-    ids=["lanes", "boundary", "lake", "native", "mujoco", "workers", "vector"],
+    ids=["lanes", "boundary", "lake", "native", "mujoco", "workers"],
 )
 def test_the_environments_of_this_package_keep_the_contract(make: Callable[[int], Environment]) -> None:
     check_environment(make, lanes=2, steps=60)
+
+
+def test_lanes_of_a_vector_environment_share_one_random_stream() -> None:
+    """Gymnasium's own CartPole of many lanes: they keep the contract, but for being independent."""
+
+    def vector(lanes: int) -> Environment:
+        return GymnasiumVector("CartPole-v1", lanes)
+
+    check_environment(vector, lanes=2, steps=60, independent_lanes=False)
+    with pytest.raises(ContractViolation, match="starts differently with one more lane"):
+        check_environment(vector, lanes=2, steps=60)

@@ -47,7 +47,9 @@ def _check_cut(it: Examination, environment: Environment, steps: int, mask: Tens
     after = go_on(environment, it.actions[steps:])
     if bool((mask & ~after[0].valid).any()):
         violate("cut", f"{when}: their next entry is invalid")
-    if it.repeats and it.independent:
+    if not it.independent:
+        return
+    if it.repeats:
         found = first_difference(it.entries[steps:], after, ~mask)
         if found:
             violate("cut", f"{when}: another lane went on differently: {found} (counted from the cut)")

@@ -1,0 +1,41 @@
+"""The rules that say what a training may depend on: its experiment and its checkpoint, and nothing else."""
+
+from __future__ import annotations
+
+from pistar.testing.algorithms.rules import check_policy, violate
+from pistar.testing.algorithms.trials import (
+    Trial,
+    first_difference,
+    go_on,
+    kept,
+    reread,
+    session,
+    until_it_moves,
+)
+from pistar.testing.algorithms.worlds import Corridor
+
+STRETCH = 3  # iterations that are compared, before and after a checkpoint
+
+
+def check_repetition(trial: Trial) -> None:
+    """Does it learn at all, twice alike, and on from a checkpoint as if it had not been stopped?"""
+    experiment = trial.experiment(Corridor(trial.actions))
+    with session(experiment) as opened:
+        check_policy(experiment, opened.environment.spaces)
+        kept(opened)
+        waited = until_it_moves(opened)
+    # Every training from here on has an instance of its own, as a process of its own would have.
+    with session(reread(experiment)) as opened:
+        early, late = go_on(opened, waited + STRETCH), go_on(opened, STRETCH)
+    with session(reread(experiment)) as opened:
+        for record in (early, late):
+            found = first_difference(record, go_on(opened, len(record.metrics)))
+            if found:
+                violate("determinism", f"two trainings with the seed {trial.seed} part: {found}")
+    with session(reread(experiment), early.state) as opened:
+        found = first_difference(late, go_on(opened, len(late.metrics)))
+        if found:
+            violate("resume", f"resumed after iteration {late.first - 1}, it goes on differently: {found}")
+
+
+CHECKS = (check_repetition,)
