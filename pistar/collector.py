@@ -54,17 +54,19 @@ class Collector:
         space = self.environment.spaces.action
         space.seed(seeding.derive(self.seed, "warm-up", "actions") % 2**31)
         observation = self.environment.reset(seeding.derive(self.seed, "warm-up"))
-        seen, rewards, ended = [], [], []
+        seen, rewards, ended, valid = [], [], [], []
         for _ in range(steps):
             seen.append(map_leaves(torch.clone, observation))
             step = self.environment.step(random_action(space, self.environment.lanes, self.environment.device))
             rewards.append(step.reward.clone())
             ended.append(step.ended.clone())
+            valid.append(torch.ones_like(step.ended) if step.valid is None else step.valid.clone())
             observation = step.observation
-        self.policy.absorb(map_leaves(lambda *x: torch.cat(x), seen[0], *seen[1:]))
+        weight = torch.stack(valid).float()
+        self.policy.absorb(map_leaves(lambda *x: torch.cat(x), seen[0], *seen[1:]), weight.flatten())
         if self.reward_scale is not None:
             reward = torch.stack(rewards)
-            self.reward_scale.update(reward, torch.stack(ended), torch.ones_like(reward))
+            self.reward_scale.update(reward, torch.stack(ended), weight)
             self.reward_scale.discounted.zero_()
 
     def collect(self, horizon: int) -> Rollout:

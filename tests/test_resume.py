@@ -29,6 +29,7 @@ WORLDS = {
     "lanes": ("CartPole-v1", {}, {}),
     "workers": ("CartPole-v1", {"workers": 2}, {}),
     "boundary": ("CartPole-v1", {}, {"restoring": "boundary"}),
+    "vector": ("CartPole-v1", {}, {"adapter": "vector"}),
     "mujoco": ("Reacher-v5", {}, {}),
 }
 

@@ -22,6 +22,7 @@ from pistar.collector import Collector
 from pistar.envs.gym_lanes import GymnasiumLanes
 from pistar.envs.gym_vector import GymnasiumVector, spaces_of
 from pistar.errors import EnvironmentFailure, UnknownName, UsageError
+from pistar.normalization import RewardScale
 from pistar.policies.mlp import MLP
 from pistar.seeding import world_seed
 from pistar.tasks.gymnasium import Gymnasium
@@ -231,6 +232,27 @@ def test_a_rollout_gives_weight_0_to_what_the_environment_ignored() -> None:
                 returns.append((t, lane, total))
                 total = 0.0
     assert list(collector.returns) == pytest.approx([total for _, _, total in sorted(returns)])
+
+
+def test_the_first_moments_leave_out_what_the_environment_ignored() -> None:
+    seen: list[float] = []
+
+    class Watched(GymnasiumVector):
+        def step(self, action: Any) -> Any:
+            shown = self._tensors.observation["position"].flatten().tolist()
+            step = super().step(action)
+            valid = [True] * LANES if step.valid is None else step.valid.tolist()
+            seen.extend(position for position, counts in zip(shown, valid, strict=True) if counts)
+            return step
+
+    environment = Watched(Belt(), LANES)
+    policy = MLP(hidden=(8,)).build(environment.spaces, torch.Generator().manual_seed(0))
+    scale = RewardScale(LANES, 0.9)
+    Collector(environment, policy, seed=0, reward_scale=scale).start(warm_up=90)
+    moments = policy.encoder.normalizer.moments
+    assert len(seen) < 90
+    assert moments.count == scale.moments.count == len(seen)
+    assert moments.mean[0].item() == pytest.approx(np.mean(seen))
 
 
 # Lanes with seeds of their own

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from worlds import Dice, Signals, Victim, many_scalars
+from worlds import Dice, Keeper, Signals, Victim, many_scalars
 
 from pistar.envs.gym_lanes import GymnasiumLanes
 from pistar.envs.workers import WorkerLanes
@@ -140,7 +140,7 @@ def test_scalars_may_appear_late_and_in_another_order_in_every_worker() -> None:
 
 
 def test_workers_keep_the_contract() -> None:
-    check_environment(lambda lanes: WorkerLanes(Signals, lanes, 2), lanes=3, steps=30)
+    check_environment(lambda lanes: WorkerLanes(Signals, lanes, 2), lanes=2, steps=24)
 
 
 def test_the_state_belongs_to_the_lanes_not_to_the_workers() -> None:
@@ -180,6 +180,16 @@ def test_options_reach_a_spawned_worker_exactly() -> None:
         shared.reset(0)
         actions = random_actions(alone, 10, 0)
         assert first_difference(go_on(alone, actions), go_on(shared, actions)) is None
+
+
+def test_an_environment_may_keep_its_actions() -> None:
+    with closing(WorkerLanes(Keeper, 2, 2)) as environment:
+        environment.reset(0)
+        action = torch.rand(2, 2)
+        first = action.clone()
+        for _ in range(4):
+            assert torch.equal(environment.step(action).observation, first)
+            action.uniform_()
 
 
 def test_more_workers_than_lanes_are_not_started() -> None:

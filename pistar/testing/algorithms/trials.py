@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from pistar import configuration, serialization
-from pistar.algorithms import ALGORITHMS
 from pistar.algorithms.algorithm import Algorithm
 from pistar.experiment import Experiment, resolve
 from pistar.settings import table_of
