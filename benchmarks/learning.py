@@ -60,7 +60,6 @@ SUITES: dict[str, list[Row]] = {
             0.99,
         ),
         Row("arm-joint, fixed goal", "arm-joint --steps 5000000", "fraction", 0.97),
-        Row("arm-joint, goal per episode", "arm-joint --arm-joint.goal episode --steps 5000000", "fraction", 0.97),
     ],
 }
 

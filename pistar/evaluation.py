@@ -162,7 +162,7 @@ class Evaluator:
         self, task: Task, episodes: int, seed: int, deterministic: bool = True, execution: Execution | None = None
     ):
         self.task, self.episodes, self.seed, self.deterministic = task, episodes, seed, deterministic
-        self.environment = task.environment(lanes_for(task, episodes), execution or Execution(), training=False)
+        self.environment = task.make(lanes_for(task, episodes), execution or Execution(), training=False)
 
     def judge(self, policy: Policy, baselines: bool = False) -> Judgement:
         """Mean and interval of the policy's return; with ``baselines``, the task's own on the same episodes."""

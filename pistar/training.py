@@ -64,7 +64,7 @@ class Session:
         training, seed = experiment.training, experiment.training.seed
         torch.set_num_threads(training.threads)
         self.experiment, self.algorithm = experiment, experiment.algorithm
-        self.environment = experiment.task.environment(training.lanes, training.execution, training=True)
+        self.environment = experiment.task.make(training.lanes, training.execution, training=training.stagger)
         generator = torch.Generator().manual_seed(seeding.derive(seed, "weights"))
         kind = self.algorithm.policy_kind(experiment.policy)
         self.policy: Policy = kind.build(self.environment.spaces, generator).to(self.environment.device)

@@ -44,7 +44,7 @@ class Performance:
 
         Raises UsageError where the world cannot be drawn.
         """
-        environment = self.task.environment(1, Execution(), training=False, drawn=True)
+        environment = self.task.make(1, Execution(), training=False, drawn=True)
         try:
             require_fit(self.policy, environment)
             yield from self._play(environment, episodes, steps)

@@ -86,10 +86,10 @@ def native_maker(target: targets.Target, options: dict[str, Any]) -> Callable[[i
             found = targets.attribute(targets.import_module(target.partition(":")[0], target), target.partition(":")[2])
     if isinstance(target, str) and not options and target in MUJOCO:
         batch = Gymnasium(id=target)
-        return lambda lanes: batch.environment(lanes, Execution(), training=True)
+        return lambda lanes: batch.make(lanes, Execution(), training=True)
     if isinstance(found, type) and issubclass(found, Task):
         task: Task = configuration.build(found, {}, f"the task {target}")
-        return lambda lanes: task.environment(lanes, Execution(), training=True)
+        return lambda lanes: task.make(lanes, Execution(), training=True)
     if isinstance(found, type) and issubclass(found, Environment):
         return lambda lanes: found(lanes)  # type: ignore[call-arg] # by convention a native class takes its lanes first
     return None

@@ -33,6 +33,7 @@ class Gymnasium(Task):
     options: dict[str, Any] = field(default_factory=dict)  # keyword arguments of the environment
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.id:
             raise UsageError(
                 "the task gymnasium needs an id; give it in the place of the task: pistar train CartPole-v1"

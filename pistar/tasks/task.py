@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pistar import bounds
 
 if TYPE_CHECKING:
     from pistar.envs.environment import Environment
@@ -54,6 +56,18 @@ class Task(ABC):
     threshold: ClassVar[float | None] = None  # the return from which on the task counts as solved
     evaluation_lanes: ClassVar[int] = 100  # most environments that an evaluation steps side by side
 
+    frame_stack: int = field(default=1, kw_only=True)  # the last so many observations are seen side by side
+    observation_noise: float = field(default=0.0, kw_only=True)  # deviation of the noise added to observations
+    action_delay: int = field(default=0, kw_only=True)  # steps after which a chosen action is executed
+    episode_limit: int | None = field(
+        default=None, kw_only=True
+    )  # steps after which episodes are cut; none: the task's
+
+    def __post_init__(self) -> None:
+        """Refuse impossible settings; a subclass with checks of its own calls this one too."""
+        bounds.at_least(0, self, "observation_noise", "action_delay")
+        bounds.at_least(1, self, "frame_stack", "episode_limit")
+
     @property
     @abstractmethod
     def actions(self) -> Actions:
@@ -61,7 +75,25 @@ class Task(ABC):
 
     @abstractmethod
     def environment(self, lanes: int, execution: Execution, *, training: bool, drawn: bool = False) -> Environment:
-        """B lanes. ``training``: elapsed times may start staggered; ``drawn``: frames will be asked for."""
+        """B lanes of the bare world. ``training``: elapsed times may start staggered; ``drawn``: frames will be asked for."""
+
+    def make(self, lanes: int, execution: Execution, *, training: bool, drawn: bool = False) -> Environment:
+        """B lanes with the wrappers that the fields ask for: what a policy is trained and judged in."""
+        environment = self.environment(lanes, execution, training=training, drawn=drawn)
+        if (self.frame_stack, self.observation_noise, self.action_delay, self.episode_limit) == (1, 0.0, 0, None):
+            return environment
+        # Imported here so that listing tasks needs no torch.
+        from pistar.envs import wrappers
+
+        if self.episode_limit is not None:
+            environment = wrappers.TimeLimit(environment, self.episode_limit)
+        if self.action_delay > 0:
+            environment = wrappers.ActionDelay(environment, self.action_delay)
+        if self.observation_noise > 0:
+            environment = wrappers.ObservationNoise(environment, self.observation_noise)
+        if self.frame_stack > 1:
+            environment = wrappers.FrameStack(environment, self.frame_stack)
+        return environment
 
     def recipe(self, algorithm: str) -> Mapping[str, Any]:
         """Tables of settings for that kind of algorithm, between pistar's defaults and the user's own settings."""
