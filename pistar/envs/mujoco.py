@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -229,6 +230,8 @@ class MujocoBatch(Environment):
         if self._opengl and self._renderer is None:
             self._renderer = mujoco_opengl.make_renderer(self._mujoco, self._model, FRAME_SIZE)
             self._opengl = self._renderer is not None
+            if not self._opengl:
+                warnings.warn(opengl_hint() or "MuJoCo cannot render here; frames are drawn flat", stacklevel=2)
         if not self._opengl:
             return mujoco_drawing.draw(self._model, data, view, FRAME_SIZE)
         camera = self._mujoco.MjvCamera()

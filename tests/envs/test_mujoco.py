@@ -268,3 +268,16 @@ def test_opengl_renders_where_it_works():
         assert first.dtype == np.uint8
         assert (first != second).any()
         assert first.std() > 10
+
+
+def test_without_opengl_frames_are_flat_and_the_reason_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mujoco_opengl, "make_renderer", lambda *_: None)
+    monkeypatch.setattr(mujoco_opengl, "hint", lambda: "install libegl1")
+    batch = MujocoBatch("Reacher-v5", 1)
+    batch.reset(0)
+    with pytest.warns(UserWarning, match="install libegl1") as told:
+        frames = [batch.render(), batch.render()]
+    assert len(told) == 1
+    flat = MujocoBatch("Reacher-v5", 1, opengl=False)
+    flat.reset(0)
+    assert all((frame == flat.render()).all() for frame in frames)
