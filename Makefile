@@ -12,7 +12,7 @@ export OMP_NUM_THREADS ?= 1
 	touch .venv/ready
 
 arm: .venv/ready
-	.venv/bin/pistar train reacher --steps 300000 --evaluation.final-episodes 300 --out $(RUN)
+	.venv/bin/pistar train reacher --steps 600000 --evaluation.final-episodes 300 --out $(RUN)
 	.venv/bin/pistar watch $(RUN) --out $(RUN)/arm.mp4
 
 test: .venv/ready
