@@ -112,7 +112,7 @@ class ArmJoint(Task):
                 "steps": 5_000_000 if self.walled else 500_000,
                 "lanes": 100 if self.walled else 40,
                 "horizon": self.episode_steps,
-                "learning_rate": 0.05 if self.walled else 0.1,
+                "learning_rate": 0.05 if self.walled else 0.2,
                 "normalize_rewards": False,
                 "warm_up": 0,
             },
@@ -122,12 +122,9 @@ class ArmJoint(Task):
         """The joint error through tiles; behind a wall the cell, and where the goal varies, cell and goal through tiles."""
         n = self.joints
         if not self.walled:
-            error = {
-                "columns": tuple(range(2 * n, 3 * n)),
-                "low": (-0.5,),
-                "high": (0.5,),
-            }  # beyond: only the direction
-            return {"features": "tile-coding", "tilings": 4, "tiles": (4,), **error}
+            edge = 3 * self.limit / (self.positions - 1)  # 1.5 positions: a tile for none, one for each direction
+            error = {"columns": tuple(range(2 * n, 3 * n)), "low": (-edge,), "high": (edge,)}
+            return {"features": "tile-coding", "tilings": 1, "tiles": (3,), **error}
         if self.goal == "fixed":
             return {"features": "one-hot", "columns": tuple(range(n)), "bins": (self.positions,)}
         return {"features": "tile-coding", "tilings": 4, "tiles": (7,), "columns": tuple(range(2 * n))}
