@@ -21,17 +21,33 @@ class Checkpoints:
 
     def __init__(self, directory: Path, keep: int = 2) -> None:
         self.directory, self.keep = directory, max(2, keep)
+        self._damaged: list[Path] = []
 
     def save(self, iteration: int, state: dict[str, Any]) -> Path:
-        """Write the state after ``iteration`` iterations; older ones beyond ``keep`` go only once it is safe."""
+        """Write the state after ``iteration`` iterations; older ones beyond ``keep`` go only once it is safe.
+
+        So do those that `load` has passed over: counted among the newest, they would take the place of whole ones.
+        """
         self.directory.mkdir(parents=True, exist_ok=True)
-        path = self.directory / f"iteration-{iteration:08d}.safetensors"
+        path = self.path(iteration)
         serialization.write(path, state, KIND)
-        for old in self.paths()[self.keep :]:
-            old.unlink(missing_ok=True)
+        for damaged in self._damaged:
+            if damaged != path:
+                damaged.unlink(missing_ok=True)
+        self._damaged.clear()
+        self.prune(iteration)
         for stray in self.directory.glob(".*.tmp"):  # left by a process that was killed while writing
             stray.unlink(missing_ok=True)
         return path
+
+    def prune(self, iteration: int) -> None:
+        """Remove those before ``iteration`` but for so many that ``keep`` are left with it."""
+        for old in [path for path in self.paths() if path <= self.path(iteration)][self.keep :]:
+            old.unlink(missing_ok=True)
+
+    def path(self, iteration: int) -> Path:
+        """Where the state after so many iterations stands."""
+        return self.directory / f"iteration-{iteration:08d}.safetensors"
 
     def paths(self) -> list[Path]:
         """Every checkpoint, newest first."""
@@ -45,6 +61,7 @@ class Checkpoints:
                 state, _ = serialization.read(path, KIND)
             except ArtefactError as error:
                 failures.append(str(error))
+                self._damaged.append(path)
                 continue
             for failure in failures:
                 warnings.warn(f"{failure}; falling back to {path.name}", stacklevel=2)

@@ -25,6 +25,9 @@ from pistar import __version__, configuration
 from pistar.errors import UsageError
 from pistar.experiment import Experiment
 
+UNBEGUN = (
+    r"checkpoints(/iteration-0+\.safetensors|/\.iteration-0+\.safetensors\.\d+\.tmp)?|\.experiment\.toml\.\d+\.tmp"
+)
 RECORDED = ("torch", "numpy", "gymnasium", "mujoco")  # packages whose version can change the last bit of a run
 
 
@@ -75,13 +78,17 @@ class RunDirectory:
         return self.path / "learning_curve.png"
 
     @staticmethod
-    def create(path: Path, experiment: Experiment, command: list[str]) -> RunDirectory:
-        """Make a new run directory; one that exists and is not empty is refused, so that nothing is overwritten."""
+    def create(path: Path) -> RunDirectory:
+        """Make the place of a new run; one that exists and is not empty is refused, so that nothing is overwritten."""
         require_new(path)
         path.mkdir(parents=True, exist_ok=True)
         run = RunDirectory(path)
-        run.write_experiment(experiment, {"command": command, **machine()})
+        run.sweep()
         return run
+
+    def begin(self, experiment: Experiment, command: list[str]) -> None:
+        """Write experiment.toml, by which the place is a run: once checkpoint 0 is there, so that every run can be resumed."""
+        self.write_experiment(experiment, {"command": command, **machine()})
 
     @staticmethod
     def open(path: Path) -> RunDirectory:
@@ -95,18 +102,30 @@ class RunDirectory:
         text = configuration.to_toml({**experiment.to_table(), "run": provenance})
         serialization.write_bytes(self.experiment, text.encode())
 
+    def sweep(self) -> None:
+        """Remove the halves of files that a killed process was writing beside their places."""
+        halves = [f".{path.name}.*.tmp" for path in (self.experiment, self.policy, self.best)]
+        halves.append(f".{self.picture.stem}.*.partial{self.picture.suffix}")
+        for half in (found for pattern in halves for found in self.path.glob(pattern)):
+            half.unlink(missing_ok=True)
+
     def provenance(self) -> dict[str, Any]:
         """The [run] table: what the run was started with."""
         return dict(configuration.read_toml(self.experiment).get("run", {}))
 
 
 def require_new(path: Path) -> None:
-    """Refuse a place for a new run where something stands already."""
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    """Refuse a place for a new run where something stands already, but for the rest of a run that never began."""
+    if path.exists() and not (path.is_dir() and unbegun(path)):
         raise UsageError(
             f"{path} exists already and is left as it is. Continue it with `pistar resume {path}`, "
             "or choose another place with --out"
         )
+
+
+def unbegun(path: Path) -> bool:
+    """Whether a directory holds nothing, or only what a run leaves that is killed before it is one (`begin`)."""
+    return all(re.fullmatch(UNBEGUN, found.relative_to(path).as_posix()) for found in path.rglob("*"))
 
 
 def free_place(experiment: Experiment, last: str | int) -> Path:
@@ -128,6 +147,8 @@ def find_run(path: Path) -> Path:
     if not (path / "experiment.toml").is_file():
         seeds = sorted(str(found.parent) for found in path.glob("seed-*/experiment.toml"))
         hint = f"; it holds several runs, resume one of them: {', '.join(seeds)}" if seeds else ""
+        if path.is_dir() and any(path.iterdir()) and unbegun(path):
+            hint = "; its run was killed before the first step: start it again, by the same command"
         raise UsageError(f"{path} is not a run directory: it has no experiment.toml{hint}")
     return path
 

@@ -151,11 +151,12 @@ def train(
         stack.callback(session.environment.close)
         if initial is not None:
             adopt(session, initial)
-        run = RunDirectory.create(Path(out), experiment, list(command))
+        run = RunDirectory.create(Path(out))
         session.collector.start(experiment.training.warm_up)
-        recorder = stack.enter_context(Recorder(run, experiment, quiet=quiet))
         checkpoints = Checkpoints(run.checkpoints, experiment.checkpoints.keep)
-        checkpoints.save(0, {**session.checkpoint(), "offsets": recorder.offsets()})
+        checkpoints.save(0, {**session.checkpoint(), "offsets": {"metrics": 0, "evaluations": 0}})
+        run.begin(experiment, list(command))
+        recorder = stack.enter_context(Recorder(run, experiment, quiet=quiet))
         return loop(session, run, recorder, checkpoints, on_iteration)
 
 
@@ -178,6 +179,7 @@ def resume(
         raise CheckpointError(
             "this run cannot go on bit for bit:\n  " + "\n  ".join(changed) + "\nRestore those, or pass --allow-inexact"
         )
+    run.sweep()  # of what a kill has left half done
     experiment = read(run.experiment)
     checkpoints = Checkpoints(run.checkpoints, experiment.checkpoints.keep)
     state = checkpoints.load()
@@ -188,6 +190,7 @@ def resume(
     with ExitStack() as stack:
         stack.callback(session.environment.close)
         session.restore(state)
+        checkpoints.prune(session.iteration)
         recorder = stack.enter_context(Recorder(run, experiment, offsets=state["offsets"], quiet=quiet))
         return loop(session, run, recorder, checkpoints, on_iteration)
 
@@ -205,14 +208,15 @@ def loop(
         evaluation.deterministic,
         dataclasses.replace(training.execution, workers=0),
     )
-    per_iteration, reason = training.lanes * training.horizon, "steps"
-    every = experiment.checkpoints.every or training.iterations
+    per_iteration, every = training.lanes * training.horizon, experiment.checkpoints.every or training.iterations
+    boundary = session.environment.restoring == "boundary"
+    # A run that was killed after its last iteration must not take another one.
+    reason = (early(training, session) if session.iteration else None) or "steps"
     with Interruption() as interruption, ExitStack() as stack:
         stack.callback(evaluator.close)
-        while session.iteration < training.iterations:
+        while reason == "steps" and session.iteration < training.iterations:
             began = time.perf_counter()
             scheduled = (session.iteration + 1) % every == 0 or session.iteration + 1 == training.iterations
-            boundary = session.environment.restoring == "boundary"
             rollout, metrics = session.iterate(cut=boundary and scheduled)
             session.seconds += time.perf_counter() - began
             steps = session.iteration * per_iteration
@@ -221,13 +225,13 @@ def loop(
                 judge(session, run, recorder, evaluator, steps)
             stop = on_iteration is not None and on_iteration(Progress(session.iteration, steps, record, session.policy))
             reason = "callback" if stop else early(training, session) or "steps"
-            if scheduled or reason != "steps" or (interruption.received and not boundary):
+            leaving = interruption.received is not None  # asked once; a later signal waits an iteration
+            # Between scheduled iterations, a boundary environment cannot be saved: its last checkpoint stands.
+            if scheduled or (not boundary and (reason != "steps" or leaving)):
                 save(session, run, recorder, checkpoints)
-            if interruption.received:
-                behind = session.iteration % every * per_iteration if boundary else 0
+            if leaving:
+                behind = session.iteration % every * per_iteration if boundary and not scheduled else 0
                 interruption.leave(run.path, steps, behind)
-            if reason != "steps":
-                break
         return finish(session, run, recorder, reason)
 
 

@@ -37,15 +37,16 @@ class Recorder:
         self, run: RunDirectory, experiment: Experiment, *, offsets: dict[str, int] | None = None, quiet: bool = False
     ) -> None:
         self.run, self.experiment = run, experiment
-        training, done = experiment.training, 0
+        training, done, new = experiment.training, 0, not run.tensorboard.exists()
         if offsets is not None:
             jsonl.truncate_to(run.metrics, offsets["metrics"])
             jsonl.truncate_to(run.evaluations, offsets["evaluations"])
-            record = jsonl.last(run.metrics)
+            # A run that was killed at its very beginning has no records to read.
+            record = jsonl.last(run.metrics) if offsets["metrics"] else None
             done = 0 if record is None else int(record["steps"])
         self.metrics, self.evaluations = JsonLines(run.metrics), JsonLines(run.evaluations)
-        self.mirror = TensorBoardMirror(run.tensorboard, None if offsets is None else done)
-        if offsets is None:
+        self.mirror = TensorBoardMirror(run.tensorboard, None if new else done)
+        if new:
             self.mirror.describe(configuration.to_toml(experiment.to_table()))
         planned = training.iterations * training.lanes * training.horizon
         self.progress = Progress(planned, done=done, quiet=quiet)

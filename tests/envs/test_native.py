@@ -60,6 +60,28 @@ def test_stepping_equals_unrolling_bit_for_bit(world: Callable[..., NativeEnviro
         assert torch.equal(value, last[name])
 
 
+def test_a_step_tells_how_an_episode_ended_and_what_was_seen_last() -> None:
+    cart = CartPole(16, random_elapsed=True)
+    cart.time_limit = 15  # about as long as random actions keep the pole up
+    cart.reset(0)
+    elapsed, endings = cart.save()["elapsed"], set()
+    for action in actions_for(cart, 100):
+        after = cart.dynamics(cart.world, action)
+        assert after.terminated is not None
+        elapsed = elapsed + 1
+        step = cart.step(action)
+        assert torch.equal(step.terminated, after.terminated)
+        assert torch.equal(step.truncated, elapsed >= cart.time_limit)
+        assert (step.final_observation is None) == (not bool(step.ended.any()))
+        if step.final_observation is not None:
+            assert torch.equal(step.final_observation[step.ended], cart.observe(after.world)[step.ended])
+        assert torch.equal(step.observation[~step.ended], cart.observe(after.world)[~step.ended])
+        assert torch.equal(step.observation, cart.observe(cart.world))
+        elapsed = elapsed.masked_fill(step.ended, 0)
+        endings |= set(zip(step.terminated.tolist(), step.truncated.tolist(), strict=True))
+    assert {(True, False), (False, True), (False, False)} <= endings
+
+
 @every_world
 def test_an_action_of_the_wrong_kind_is_refused(world: Callable[..., NativeEnvironment]) -> None:
     environment = world(3)

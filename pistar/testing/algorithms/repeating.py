@@ -13,6 +13,7 @@ from pistar.testing.algorithms.trials import (
     until_it_moves,
 )
 from pistar.testing.algorithms.worlds import Corridor
+from pistar.testing.environments.examination import reseeded_streams
 
 STRETCH = 3  # iterations that are compared, before and after a checkpoint
 
@@ -24,15 +25,15 @@ def check_repetition(trial: Trial) -> None:
         check_policy(experiment, opened.environment.spaces)
         kept(opened)
         waited = until_it_moves(opened)
-    # Every training from here on has an instance of its own, as a process of its own would have.
-    with session(reread(experiment)) as opened:
+    # Each training from here on has an instance and random streams of its own, as a process of its own would have.
+    with reseeded_streams(20_011), session(reread(experiment)) as opened:
         early, late = go_on(opened, waited + STRETCH), go_on(opened, STRETCH)
-    with session(reread(experiment)) as opened:
+    with reseeded_streams(20_021), session(reread(experiment)) as opened:
         for record in (early, late):
             found = first_difference(record, go_on(opened, len(record.metrics)))
             if found:
                 violate("determinism", f"two trainings with the seed {trial.seed} part: {found}")
-    with session(reread(experiment), early.state) as opened:
+    with reseeded_streams(20_023), session(reread(experiment), early.state) as opened:
         found = first_difference(late, go_on(opened, len(late.metrics)))
         if found:
             violate("resume", f"resumed after iteration {late.first - 1}, it goes on differently: {found}")

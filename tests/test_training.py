@@ -1,0 +1,165 @@
+"""The session's order of events, what schedules see, what evaluation meets, and that a state is the whole of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pistar import artefact, training
+from pistar.algorithms.ppo import PPO
+from pistar.checkpoint import Checkpoints
+from pistar.envs.gym_lanes import GymnasiumLanes
+from pistar.evaluation import Evaluator, Judgement
+from pistar.experiment import Experiment, find_task, resolve
+
+SMALL: dict[str, Any] = {
+    "training": {"lanes": 2, "horizon": 16, "steps": 128, "warm_up": 16, "learning_rate": {"from": 1e-2, "to": 0.0}},
+    "evaluation": {"episodes": 2, "every": 32, "final_episodes": 2},
+    "policy": {"kind": "mlp", "hidden": [8]},
+    "algorithm": {"kind": "ppo", "epochs": 1},
+}
+
+
+def experiment(algorithm: str = "ppo") -> Experiment:
+    own = SMALL["algorithm"] if algorithm == "ppo" else {"kind": algorithm}
+    return resolve(find_task("CartPole-v1"), ({**SMALL, "algorithm": own}, "the test"))
+
+
+@pytest.fixture
+def session() -> Any:
+    made = training.Session(experiment())
+    made.collector.start(16)
+    yield made
+    made.environment.close()
+
+
+def test_moments_stand_still_from_the_first_step_of_a_rollout_to_the_end_of_its_update(
+    session: training.Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    normalizer: Any = session.policy.encoder.normalizer
+    seen: list[tuple[float, torch.Tensor]] = []
+    improve = PPO.improve
+
+    def look() -> None:
+        seen.append((float(normalizer.moments.count), normalizer.shift.clone()))
+
+    def watched(*arguments: Any) -> Any:
+        look()
+        outcome = improve(*arguments)
+        look()
+        return outcome
+
+    monkeypatch.setattr(PPO, "improve", watched)
+    for _ in range(2):
+        look()
+        session.iterate(cut=False)
+    look()
+    counts = [count for count, _ in seen]
+    assert counts == [16] * 3 + [48] * 3 + [80]
+    assert all(torch.equal(seen[first][1], seen[first + k][1]) for first in (0, 3) for k in (1, 2))
+    assert not torch.equal(seen[0][1], seen[3][1])
+
+
+def test_schedules_see_the_share_of_steps_that_is_done(
+    session: training.Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[float, float]] = []
+    improve = PPO.improve
+
+    def watched(self: PPO, learner: Any, experience: Any, state: Any, progress: float) -> Any:
+        rates = {optimizer.param_groups[0]["lr"] for optimizer in learner._optimizers.values()}
+        assert len(rates) == 1
+        seen.append((progress, rates.pop()))
+        return improve(self, learner, experience, state, progress)
+
+    monkeypatch.setattr(PPO, "improve", watched)
+    for _ in range(4):
+        session.iterate(cut=False)
+    assert [progress for progress, _ in seen] == [0.0, 0.25, 0.5, 0.75]
+    assert [rate for _, rate in seen] == pytest.approx([1e-2, 0.75e-2, 0.5e-2, 0.25e-2])
+
+
+def test_evaluation_meets_other_episodes_than_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds: dict[GymnasiumLanes, set[int]] = {}
+    reset = GymnasiumLanes.reset
+
+    def watched(self: GymnasiumLanes, seed: int) -> Any:
+        seeds.setdefault(self, set()).add(seed)
+        return reset(self, seed)
+
+    monkeypatch.setattr(GymnasiumLanes, "reset", watched)
+    training.train(experiment(), tmp_path / "run", quiet=True)
+    assert len(seeds) == 3  # of training, of evaluations on the way, of the last one
+    assert sum(map(len, seeds.values())) == len(set().union(*seeds.values()))
+
+
+def test_the_best_policy_is_that_of_the_best_evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    means, judged = iter([1.0, 3.0, 2.0, 0.0, 5.0]), []  # the last is the final evaluation, of the policy as it ends
+
+    def judge(self: Evaluator, policy: Any, baselines: bool = False) -> Judgement:
+        judged.append({name: value.detach().clone() for name, value in policy.named_parameters()})
+        mean = next(means)
+        return Judgement("CartPole-v1", 2, mean, (mean, mean), (mean, mean), 1.0)
+
+    monkeypatch.setattr(Evaluator, "judge", judge)
+    training.train(experiment(), tmp_path / "run", quiet=True)
+    best = artefact.load(tmp_path / "run" / "best.safetensors").state_dict()
+    assert len(judged) == 5
+    same = [all(torch.equal(best[name], value) for name, value in state.items()) for state in judged]
+    assert same == [False, True, False, False, False]
+
+
+def equal(one: Any, other: Any) -> bool:
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(equal(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(equal, one, other))
+    return bool((torch.as_tensor(one) == torch.as_tensor(other)).all()) if hasattr(one, "shape") else one == other
+
+
+def test_a_restored_session_is_the_one_that_was_saved(session: training.Session, tmp_path: Path) -> None:
+    for _ in range(3):
+        session.iterate(cut=False)
+    session.best, session.seconds = 3.5, 7.25
+    torch.rand(5)  # what a module with dropout would draw
+    saved = session.checkpoint()
+    Checkpoints(tmp_path).save(3, saved)
+    following = torch.rand(3)
+    other = training.Session(experiment())
+    other.restore(Checkpoints(tmp_path).load())
+    assert torch.equal(torch.rand(3), following)
+    torch.set_rng_state(saved["torch"])
+    again = other.checkpoint()
+    assert again.keys() == saved.keys()
+    for part in saved:
+        assert equal(again[part], saved[part]), part
+    other.environment.close()
+
+
+@pytest.mark.parametrize("algorithm", ["reinforce", "ppo"])
+def test_a_restored_session_goes_on_as_the_one_that_was_saved(algorithm: str, tmp_path: Path) -> None:
+    first, second = training.Session(experiment(algorithm)), training.Session(experiment(algorithm))
+    first.collector.start(16)
+    for _ in range(4):
+        first.iterate(cut=False)
+    Checkpoints(tmp_path).save(4, first.checkpoint())
+    second.restore(Checkpoints(tmp_path).load())
+    for _ in range(3):
+        one, other = (session.iterate(cut=False) for session in (first, second))
+        assert torch.equal(one[0].reward, other[0].reward)
+        assert torch.equal(one[0].action, other[0].action)
+        assert one[1] == other[1]
+        assert first.collector.recent() == second.collector.recent()
+        assert torch.equal(first.learner.parameters, second.learner.parameters)
+    for session in (first, second):
+        session.environment.close()
+
+
+def test_an_extended_experiment_keeps_the_horizon_of_its_schedules() -> None:
+    once = training.extend(experiment(), 256)
+    twice = training.extend(once, 512)
+    assert [each.training.steps for each in (once, twice)] == [256, 512]
+    assert [each.training.schedule_steps for each in (once, twice)] == [128, 128]
