@@ -4,7 +4,7 @@ PYTHON ?= python3
 RUN ?= runs/arm
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: arm test check clean
+.PHONY: arm test mutants check clean
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -17,6 +17,9 @@ arm: .venv/ready
 
 test: .venv/ready
 	.venv/bin/python -m pytest
+
+mutants: .venv/ready
+	.venv/bin/python -m tests.mutants
 
 check: .venv/ready
 	.venv/bin/ruff format --check .
