@@ -10,13 +10,14 @@ A gradient that is not finite is never applied: the run ends with NumericalError
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from pistar.errors import NumericalError, UnknownName
+from pistar.errors import NumericalError, UnknownName, UsageError
 from pistar.policy import Policy
 from pistar.rollout import Batch
 
@@ -41,6 +42,7 @@ class Learner:
         self.updates = 0  # gradient steps so far
         self.slices: dict[str, slice] = {}
         self._parts = policy.parts()
+        _require_cover(policy, self._parts)
         self.parameters, self.gradient = self._flatten()
         self.generator = torch.Generator(device=self.parameters.device).manual_seed(seed)
         self._leaves: dict[str, Tensor] = {}
@@ -172,3 +174,14 @@ class Learner:
                 optimizer.state[self._leaves[name]] = {key: value.clone() for key, value in saved.items()}
         self.generator.set_state(state["generator"])
         self.updates = int(state["updates"])
+
+
+def _require_cover(policy: Policy, parts: dict[str, list[nn.Parameter]]) -> None:
+    """Raise UsageError where a parameter is in no part, and would silently never be learned, or in two."""
+    counts = Counter(id(parameter) for part in parts.values() for parameter in part)
+    for name, parameter in policy.named_parameters():
+        if counts[id(parameter)] != 1:
+            raise UsageError(
+                f"{type(policy).__name__}.parts() must hold every parameter exactly once, but {name} is in "
+                f"{counts[id(parameter)]} of its parts ({', '.join(parts)}); change parts()"
+            )

@@ -25,6 +25,7 @@ from pistar.experiment import Experiment, complete, read
 from pistar.interruption import Interruption
 from pistar.learner import Learner
 from pistar.normalization import RewardScale
+from pistar.policies import POLICIES
 from pistar.policy import Policy
 from pistar.replay import Replay
 from pistar.report.recorder import Recorder
@@ -62,10 +63,17 @@ class Session:
 
     def __init__(self, experiment: Experiment) -> None:
         training, seed = experiment.training, experiment.training.seed
+        if training.device == "cuda" and not torch.cuda.is_available():
+            raise UsageError(f"device is 'cuda', but torch {torch.__version__} finds no CUDA here; use --device cpu")
         torch.set_num_threads(training.threads)
         self.experiment, self.algorithm = experiment, experiment.algorithm
         self.environment = experiment.task.make(training.lanes, training.execution, training=training.stagger)
         generator = torch.Generator().manual_seed(seeding.derive(seed, "weights"))
+        if training.device != self.environment.device.type:
+            raise UsageError(
+                f"{self.environment.name} steps its lanes on the {self.environment.device.type}, but device is "
+                f"{training.device!r}; leave --device out (it moves worlds written in torch: `pistar tasks`)"
+            )
         kind = self.algorithm.policy_kind(experiment.policy)
         self.policy: Policy = kind.build(self.environment.spaces, generator).to(self.environment.device)
         self.learner = Learner(
@@ -87,6 +95,11 @@ class Session:
         self.state = self.algorithm.init(self.policy, training.lanes)
         self.iteration, self.seconds, self.best = 0, 0.0, float("-inf")
         torch.manual_seed(seeding.derive(seed, "torch"))  # for modules that draw from the global stream (dropout)
+
+    @property
+    def steps(self) -> int:
+        """Steps that the environment has taken; entries whose action it ignored are none."""
+        return self.collector.steps
 
     @property
     def progress(self) -> float:
@@ -145,7 +158,9 @@ def train(
     on_iteration: OnIteration | None = None,
 ) -> Result:
     """Run an experiment into the new directory ``out``; ``start_from`` warms up with the weights of a policy file."""
-    initial = None if start_from is None else artefact.load(start_from)
+    # The code of the policy that the experiment itself asks for is trusted, and no other could take the weights.
+    trust = POLICIES.kind_of(experiment.algorithm.policy_kind(experiment.policy))
+    initial = None if start_from is None else artefact.load(start_from, trust)
     session = Session(experiment)
     with ExitStack() as stack:
         stack.callback(session.environment.close)
@@ -215,13 +230,13 @@ def loop(
     with Interruption() as interruption, ExitStack() as stack:
         stack.callback(evaluator.close)
         while reason == "steps" and session.iteration < training.iterations:
-            began = time.perf_counter()
+            began, before = time.perf_counter(), session.steps
             scheduled = (session.iteration + 1) % every == 0 or session.iteration + 1 == training.iterations
             rollout, metrics = session.iterate(cut=boundary and scheduled)
             session.seconds += time.perf_counter() - began
-            steps = session.iteration * per_iteration
+            steps = session.steps
             record = recorder.iteration(session, rollout, metrics, steps)
-            if evaluation_due(evaluation, steps - per_iteration, steps):
+            if evaluation_due(evaluation, before, steps):
                 judge(session, run, recorder, evaluator, steps)
             stop = on_iteration is not None and on_iteration(Progress(session.iteration, steps, record, session.policy))
             reason = "callback" if stop else early(training, session) or "steps"
@@ -262,21 +277,19 @@ def judge(session: Session, run: RunDirectory, recorder: Recorder, evaluator: Ev
     recorder.evaluation(judgement, session.iteration, steps)
     if judgement.mean > session.best:
         session.best = judgement.mean
-        artefact.save(session.policy, run.best, provenance(session, steps))
+        artefact.save(session.policy, run.best, provenance(session))
 
 
 def save(session: Session, run: RunDirectory, recorder: Recorder, checkpoints: Checkpoints) -> None:
     """Checkpoint and policy, in this order: the checkpoint is what must never be lost."""
     checkpoints.save(session.iteration, {**session.checkpoint(), "offsets": recorder.offsets()})
-    steps = session.iteration * session.experiment.training.lanes * session.experiment.training.horizon
-    artefact.save(session.policy, run.policy, provenance(session, steps))
+    artefact.save(session.policy, run.policy, provenance(session))
 
 
 def finish(session: Session, run: RunDirectory, recorder: Recorder, reason: str) -> Result:
     """The final evaluation beside the baselines, the policy, the picture."""
     experiment, training = session.experiment, session.experiment.training
-    steps = session.iteration * training.lanes * training.horizon
-    artefact.save(session.policy, run.policy, provenance(session, steps))
+    artefact.save(session.policy, run.policy, provenance(session))
     evaluator = Evaluator(
         experiment.task,
         experiment.evaluation.final_episodes,
@@ -287,17 +300,17 @@ def finish(session: Session, run: RunDirectory, recorder: Recorder, reason: str)
         judgement = evaluator.judge(session.policy, baselines=True)
     finally:
         evaluator.close()
-    recorder.final(judgement, session.iteration, steps)
-    return Result(run.path, steps, session.seconds, session.policy, judgement, reason)
+    recorder.final(judgement, session.iteration, session.steps)
+    return Result(run.path, session.steps, session.seconds, session.policy, judgement, reason)
 
 
-def provenance(session: Session, steps: int) -> dict[str, Any]:
+def provenance(session: Session) -> dict[str, Any]:
     """What a policy file says of where it comes from."""
     table = session.experiment.to_table()
     return {
         "task": table["task"],
         "algorithm": table["algorithm"]["kind"],
-        "steps": steps,
+        "steps": session.steps,
         "seed": session.experiment.training.seed,
     }
 

@@ -65,6 +65,13 @@ def test_the_file_names_the_policy_that_was_trained_and_wants_to_be_trusted(tmp_
     places = torch.linspace(-1, 1, 8).unsqueeze(-1)
     assert torch.equal(policy.outputs(places)[0], result.policy.outputs(places)[0])
 
+    # A run that itself names the code starts from such a file; any other run must not import it.
+    again = training.train(experiment(), tmp_path / "again", start_from=tmp_path / "run", quiet=True)
+    assert again.policy.kind == result.policy.kind
+    other = resolve({"kind": CORRIDOR}, ({"policy": {"kind": "mlp", "hidden": [8]}}, "the test"))
+    with pytest.raises(ArtefactError, match="nothing was imported"):
+        training.train(other, tmp_path / "other", start_from=tmp_path / "run", quiet=True)
+
 
 class Stop(Exception):
     """Raised in mid-run by a test."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from pistar import serialization
 from pistar.envs.environment import Spaces
-from pistar.errors import NumericalError, UnknownName
+from pistar.errors import NumericalError, UnknownName, UsageError
 from pistar.heads import action_head
 from pistar.learner import Learner
 from pistar.policy import Evaluation, Policy
@@ -323,3 +323,16 @@ def test_minibatches_do_not_depend_on_what_the_process_draws() -> None:
         torch.manual_seed(noise)
         drawn.append(torch.rand(3, generator=make(seed=4).generator))
     assert torch.equal(*drawn)
+
+
+@pytest.mark.parametrize(
+    ("parts", "count"), [({"actor": ["a", "b"]}, 0), ({"actor": ["a", "b", "critic"], "critic": ["critic"]}, 2)]
+)
+def test_a_parameter_in_no_part_or_in_two_is_refused(
+    monkeypatch: pytest.MonkeyPatch, parts: dict[str, list[str]], count: int
+) -> None:
+    monkeypatch.setattr(
+        Numbers, "parts", lambda self: {name: [getattr(self, each) for each in part] for name, part in parts.items()}
+    )
+    with pytest.raises(UsageError, match=rf"critic is in {count} of its parts"):
+        Learner(Numbers())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ from pistar import artefact, training
 from pistar.algorithms.ppo import PPO
 from pistar.checkpoint import Checkpoints
 from pistar.envs.gym_lanes import GymnasiumLanes
+from pistar.errors import UsageError
 from pistar.evaluation import Evaluator, Judgement
 from pistar.experiment import Experiment, find_task, resolve
+from pistar.report import jsonl
 
 SMALL: dict[str, Any] = {
     "training": {"lanes": 2, "horizon": 16, "steps": 128, "warm_up": 16, "learning_rate": {"from": 1e-2, "to": 0.0}},
@@ -165,3 +168,23 @@ def test_an_extended_experiment_keeps_the_horizon_of_its_schedules() -> None:
     twice = training.extend(once, 512)
     assert [each.training.steps for each in (once, twice)] == [256, 512]
     assert [each.training.schedule_steps for each in (once, twice)] == [128, 128]
+
+
+def test_a_device_that_is_not_there_or_not_used_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = dataclasses.replace(experiment(), training=dataclasses.replace(experiment().training, device="cuda"))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UsageError, match="finds no CUDA"):
+        training.Session(there)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with pytest.raises(UsageError, match="steps its lanes on the cpu, but device is 'cuda'"):
+        training.Session(there)
+
+
+def test_entries_that_the_environment_ignored_are_no_steps(tmp_path: Path) -> None:
+    table = {**SMALL, "task": {"adapter": "vector"}, "training": {**SMALL["training"], "steps": 256}}
+    result = training.train(resolve(find_task("CartPole-v1"), (table, "the test")), tmp_path / "run", quiet=True)
+    records = list(jsonl.read(tmp_path / "run" / "metrics.jsonl"))
+    ends = sum(record["episodes"] for record in records)
+    assert ends > 1
+    assert result.steps == records[-1]["steps"]
+    assert 256 - ends <= result.steps < 256  # one ignored entry follows every end, unless the rollout ends before it
