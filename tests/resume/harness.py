@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,8 @@ class Child:
 
     def kill(self) -> None:
         """Kill it as `kill -9` does."""
-        self.connection.sendall(b"kill")
+        with suppress(BrokenPipeError):  # it has just ended by itself
+            self.connection.sendall(b"kill")
 
 
 @dataclass

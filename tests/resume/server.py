@@ -51,6 +51,8 @@ def serve(listener: socket.socket) -> None:
                 break
             with children.pop(process) as connection, suppress(BrokenPipeError):
                 connection.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
+                with suppress(BlockingIOError):  # a word that came too late, unread, would take the answer along
+                    connection.recv(4, socket.MSG_DONTWAIT)
         if listener in ready:
             connection, _ = listener.accept()
             request = connection.makefile().readline()

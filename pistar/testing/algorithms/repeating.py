@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
+from pistar.tasks.task import Execution
 from pistar.testing.algorithms.rules import check_policy, violate
 from pistar.testing.algorithms.trials import (
     Trial,
@@ -21,8 +24,10 @@ STRETCH = 3  # iterations that are compared, before and after a checkpoint
 def check_repetition(trial: Trial) -> None:
     """Does it learn at all, twice alike, and on from a checkpoint as if it had not been stopped?"""
     experiment = trial.experiment(Corridor(trial.actions))
+    # Before there is a learner, which refuses some of what this rule has a sentence for.
+    with closing(experiment.task.make(1, Execution(), training=True)) as environment:
+        check_policy(experiment, environment.spaces)
     with session(experiment) as opened:
-        check_policy(experiment, opened.environment.spaces)
         kept(opened)
         waited = until_it_moves(opened)
     # Each training from here on has an instance and random streams of its own, as a process of its own would have.
