@@ -1,7 +1,6 @@
 """Steps an environment with a policy and fills rollouts.
 
-Only the actor runs while acting. The noise of a whole rollout is drawn at once, actions are a function of it, and the
-log-probabilities of all T × B actions are computed together afterwards from the very outputs that the acting path used.
+Only the actor runs while acting (`pistar.acting`); values are computed afterwards, by the algorithms that want them.
 Parameters and moments stand still from the first step of a rollout to its last.
 """
 
@@ -15,12 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pistar import seeding
-from pistar.envs.environment import Environment, Step
+from pistar import acting, seeding
+from pistar.envs.environment import Environment
 from pistar.errors import EnvironmentFailure
 from pistar.normalization import RewardScale
 from pistar.policy import Policy
 from pistar.rollout import Rollout
+from pistar.storage import Storage
 from pistar.tree import Tree, leaves, map_leaves
 
 
@@ -40,6 +40,7 @@ class Collector:
         self.is_first = torch.ones(environment.lanes, dtype=torch.bool, device=environment.device)
         self.episodes = 0  # that ended in the last rollout
         self.info: dict[str, float] = {}  # the environment's own scalars, their means over the last rollout
+        self._acting: acting.Acting | None = None  # chosen at the first step: the policy may be moved until then
         self._running = np.zeros((2, environment.lanes))  # return and length of each lane's running episode
         self._raw: tuple[Tensor, Tensor, Tensor | None] | None = None  # reward, ended, weight of the last rollout
 
@@ -74,36 +75,30 @@ class Collector:
 
         Raises EnvironmentFailure where an observation or a reward is not finite, with its lane and step.
         """
-        environment, policy, lanes = self.environment, self.policy, self.environment.lanes
-        head = policy.head
-        parameter = next(policy.parameters())
-        noise = head.noise((horizon, lanes), self.generator, parameter.dtype, environment.device)
-        noise_rows = _rows(noise, horizon)
-        storage: Storage | None = None
+        environment, lanes = self.environment, self.environment.lanes
         finals: list[tuple[Tensor, Tree]] = []
         first_row = self.is_first.clone()
         with torch.inference_mode(False), torch.no_grad():
+            if self._acting is None or self._acting.policy is not self.policy:
+                self._acting = acting.of(self.policy, environment.device)
+            self._acting.begin(horizon, lanes, self.generator)
+            storage = Storage(horizon, lanes, self.observation, environment.device)
             for t in range(horizon):
-                outputs, _ = policy.outputs(self.observation)
-                action = head(outputs).sample(noise_rows[t])
-                if storage is None:
-                    storage = Storage(horizon, self.observation, action, outputs)
-                storage.before(t, self.observation, action, outputs)
-                step = environment.step(head.to_environment(action))
+                storage.before(t, self.observation)
+                step = environment.step(self._acting.act(t, self.observation))
                 storage.after(t, step)
                 if step.final_observation is not None:
                     index = step.ended.nonzero().squeeze(-1)
                     if len(index):
                         finals.append((index + t * lanes, map_leaves(lambda x, i=index: x[i], step.final_observation)))
                 self.observation = step.observation
-            assert storage is not None
             # The environment owns what it returned; the next rollout starts from a copy.
             self.observation = map_leaves(torch.clone, self.observation)
-            log_prob = head(storage.outputs).log_prob(storage.action)
-        return self._finish(storage, log_prob, finals, first_row)
+            action, log_prob = self._acting.finish()
+        return self._finish(storage, action, log_prob, finals, first_row)
 
     def _finish(
-        self, storage: Storage, log_prob: Tensor, finals: list[tuple[Tensor, Tree]], first_row: Tensor
+        self, storage: Storage, action: Tree, log_prob: Tensor, finals: list[tuple[Tensor, Tree]], first_row: Tensor
     ) -> Rollout:
         self._check(storage)
         raw, ended = storage.reward, storage.terminated | storage.truncated
@@ -114,7 +109,7 @@ class Collector:
         self.is_first = begins[-1].clone()
         self._raw = (raw, ended, weight)
         self._count(raw, ended, storage.valid)
-        self.info = {name: float(values.nanmean()) for name, values in storage.info.items()}
+        self.info = storage.means()
         if finals:
             final_index = torch.cat([index for index, _ in finals])
             final = map_leaves(lambda *x: torch.cat(x), *[rows for _, rows in finals])
@@ -123,7 +118,7 @@ class Collector:
             final = map_leaves(lambda x: x[:0].clone(), self.observation)
         return Rollout(
             observation=storage.observation,
-            action=storage.action,
+            action=action,
             log_prob=log_prob,
             reward=raw if self.reward_scale is None else raw * self.reward_scale.factor,
             terminated=storage.terminated,
@@ -227,60 +222,6 @@ class Collector:
         self._running = state["running"].numpy().copy()
         if self.reward_scale is not None:
             self.reward_scale.load_state(state["reward_scale"])
-
-
-class Storage:
-    """Preallocated rows of one rollout, each field with its T row views made once."""
-
-    def __init__(self, horizon: int, observation: Tree, action: Tree, outputs: Tensor) -> None:
-        def rows(x: Tensor) -> Tensor:
-            return torch.empty((horizon, *x.shape), dtype=x.dtype, device=x.device)
-
-        lanes = (horizon, outputs.shape[0])
-        self.horizon = horizon
-        self.observation, self.action = map_leaves(rows, observation), map_leaves(rows, action)
-        self.outputs = rows(outputs)
-        self.reward = torch.empty(lanes, dtype=torch.float32, device=outputs.device)
-        self.terminated, self.truncated = (
-            torch.empty(lanes, dtype=torch.bool, device=outputs.device) for _ in range(2)
-        )
-        self.valid = torch.ones(lanes, dtype=torch.bool, device=outputs.device)
-        self.info: dict[str, Tensor] = {}
-        self._observation, self._action = _rows(self.observation, horizon), _rows(self.action, horizon)
-        self._outputs, self._reward = self.outputs.unbind(0), self.reward.unbind(0)
-        self._terminated, self._truncated = self.terminated.unbind(0), self.truncated.unbind(0)
-
-    def before(self, t: int, observation: Tree, action: Tree, outputs: Tensor) -> None:
-        """What the policy saw, chose and computed."""
-        _copy(self._observation[t], observation)
-        _copy(self._action[t], action)
-        self._outputs[t].copy_(outputs)
-
-    def after(self, t: int, step: Step) -> None:
-        """What the environment answered."""
-        self._reward[t].copy_(step.reward)
-        self._terminated[t].copy_(step.terminated)
-        self._truncated[t].copy_(step.truncated)
-        if step.valid is not None:
-            self.valid[t] = step.valid
-        for name, values in step.info.items():
-            if name not in self.info:
-                self.info[name] = torch.full_like(self.reward, torch.nan)
-            self.info[name][t] = values
-
-
-def _rows(tree: Tree, horizon: int) -> list[Tree]:
-    """The T rows of a tree of [T, ...] tensors, as views."""
-    if isinstance(tree, Tensor):
-        return list(tree.unbind(0))
-    return [map_leaves(lambda x, t=t: x[t], tree) for t in range(horizon)]
-
-
-def _copy(target: Tree, source: Tree) -> None:
-    if isinstance(target, Tensor):
-        target.copy_(source)
-    else:
-        map_leaves(lambda x, y: x.copy_(y), target, source)
 
 
 def random_action(space: Any, lanes: int, device: torch.device) -> Tree:

@@ -4,6 +4,9 @@ A learner owns a policy's parameters as one flat vector, in named *parts* (actor
 Gradient steps are `descend`, running averages `track`, trust-region steps `set`. One flat vector makes norms, clipping and
 the optimizer's arithmetic one operation each instead of one per layer, and lets a step be undone or shared as a whole.
 
+Where the policy and the loss are of a kind that the native kernels know, they compute the gradient, and on a CPU Adam's step
+too; what they do not know is differentiated by torch. Neither changes what a caller sees.
+
 A gradient that is not finite is never applied: the run ends with NumericalError and the last good checkpoint stands.
 """
 
@@ -11,17 +14,22 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from pistar import closed_form, optimizers
 from pistar.errors import NumericalError, UnknownName, UsageError
+from pistar.kernels import network
+from pistar.kernels.library import library
 from pistar.policy import Policy
 from pistar.rollout import Batch
 
+Scalar = Tensor | float
 LossFunction = Callable[[Policy, Any], tuple[Tensor, dict[str, Tensor]]]
+Differentiated = tuple[Scalar, Mapping[str, Scalar]]
 
 
 class Learner:
@@ -45,18 +53,20 @@ class Learner:
         _require_cover(policy, self._parts)
         self.parameters, self.gradient = self._flatten()
         self.generator = torch.Generator(device=self.parameters.device).manual_seed(seed)
-        self._leaves: dict[str, Tensor] = {}
-        self._optimizers: dict[str, torch.optim.Optimizer] = {}
-        for name, parameters in self._parts.items():
-            if not any(parameter.requires_grad for parameter in parameters):
-                continue
-            leaf = self.parameters[self.slices[name]].detach()
-            leaf.grad = self.gradient[self.slices[name]]
-            self._leaves[name] = leaf
-            if optimizer == "adam":
-                self._optimizers[name] = torch.optim.Adam([leaf], learning_rate, eps=adam_epsilon, fused=True)
-            else:
-                self._optimizers[name] = torch.optim.SGD([leaf], learning_rate)
+        self._optimizers = {
+            name: optimizers.make(
+                optimizer,
+                self.parameters[self.slices[name]],
+                self.gradient[self.slices[name]],
+                rate=learning_rate,
+                epsilon=adam_epsilon,
+            )
+            for name, parameters in self._parts.items()
+            if any(parameter.requires_grad for parameter in parameters)
+        }
+        self._network = network.of(policy)
+        on_cpu = self.parameters.dtype == torch.float32 and self.parameters.device.type == "cpu"
+        self._native = library() if on_cpu else None
 
     def _flatten(self) -> tuple[Tensor, Tensor]:
         """Move every parameter into one vector; parameters and their gradients become views of it."""
@@ -79,7 +89,7 @@ class Learner:
         """The step size from now on, of one part or of all."""
         for name, optimizer in self._optimizers.items():
             if part in (None, name):
-                optimizer.param_groups[0]["lr"] = rate
+                optimizer.rate = rate
 
     def vector(self, part: str) -> Tensor:
         """The parameters of a part as one vector: a view that moves with them."""
@@ -93,14 +103,21 @@ class Learner:
         """Target ← target + rate · (source − target): Polyak averaging, or a copy at rate 1."""
         self.vector(target).lerp_(self.vector(source), rate)
 
-    def differentiate(self, loss: LossFunction, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
-        """Leave ∇loss in ``gradient``; returns the loss and its metrics, detached."""
+    def differentiate(self, loss: LossFunction, batch: Any) -> Differentiated:
+        """Leave ∇loss in ``gradient``; returns the loss and its metrics, detached.
+
+        By the kernels where they know the gradient of ``functools.partial(algorithm.loss, ...)`` (`pistar.closed_form`).
+        """
+        if self._network is not None:
+            form = closed_form.of(loss)
+            if form is not None and self._network.takes(batch):
+                return self._network.gradient(self.parameters, self.gradient, batch, form)
         self.gradient.zero_()
         value, metrics = loss(self.policy, batch)
         value.backward()  # type: ignore[no-untyped-call]
         return value.detach(), metrics
 
-    def descend(self, loss: LossFunction, batch: Batch | Any, parts: Iterable[str] | None = None) -> dict[str, Tensor]:
+    def descend(self, loss: LossFunction, batch: Batch | Any, parts: Iterable[str] | None = None) -> dict[str, Scalar]:
         """One optimizer step on ``loss(policy, batch)`` for ``parts`` (default: all that are trained).
 
         Returns the loss's metrics and ``gradient_norm``, before clipping. Raises NumericalError, with nothing changed, where
@@ -108,25 +125,25 @@ class Learner:
         """
         value, metrics = self.differentiate(loss, batch)
         names = list(self._optimizers if parts is None else parts)
-        gradient = (
-            self.gradient
-            if len(names) == len(self.slices)
-            else torch.cat([self.gradient[self._slice(n)] for n in names])
-        )
-        norm = torch.linalg.vector_norm(gradient)
-        length = float(norm)
+        length = self._length(names)
         # A loss can be infinite where its gradient is clipped and finite (Huber's error): that is no step to take either.
         if not (math.isfinite(length) and math.isfinite(float(value))):
-            raise NumericalError(self._blame(value, length))
-        if 0.0 < self.max_gradient_norm < length:
-            for name in names:
-                self.gradient[self._slice(name)].mul_(self.max_gradient_norm / (length + 1e-6))
+            raise NumericalError(self._blame(float(value), length))
+        too_long = 0.0 < self.max_gradient_norm < length
         for name in names:
-            self._optimizers[name].step()
+            self._optimizers[name].step(self.max_gradient_norm / (length + 1e-6) if too_long else 1.0)
         self.updates += 1
-        return {**metrics, "gradient_norm": norm}
+        return {**metrics, "gradient_norm": length}
 
-    def _blame(self, value: Tensor, length: float) -> str:
+    def _length(self, names: list[str]) -> float:
+        """Euclidean norm of the gradient of some parts."""
+        whole = len(names) == len(self.slices)
+        gradient = self.gradient if whole else torch.cat([self.gradient[self._slice(name)] for name in names])
+        if self._native is not None:
+            return float(self._native.norm(gradient.numel(), gradient.data_ptr()))
+        return float(torch.linalg.vector_norm(gradient))
+
+    def _blame(self, value: float, length: float) -> str:
         bad = [
             name
             for name, parameter in self.policy.named_parameters()
@@ -136,7 +153,7 @@ class Learner:
         if math.isfinite(length):
             what, where = "loss", "none: its gradient is finite"
         return (
-            f"the {what} is not finite after {self.updates} updates: norm {length}, loss {float(value)}, "
+            f"the {what} is not finite after {self.updates} updates: norm {length}, loss {value}, "
             f"first in {bad[0] if bad else where}; nothing was updated and the last checkpoint stands. "
             "Lower the learning rate, or look at the last lines of metrics.jsonl for what grew"
         )
@@ -152,9 +169,7 @@ class Learner:
         Raises NumericalError where a step has made a parameter infinite: such a state must never replace a good one.
         """
         self.policy.require_finite()
-        moments = {
-            name: dict(optimizer.state.get(self._leaves[name], {})) for name, optimizer in self._optimizers.items()
-        }
+        moments = {name: optimizer.state() for name, optimizer in self._optimizers.items()}
         return {
             "parameters": self.parameters,
             "buffers": {name.replace(".", "/"): buffer for name, buffer in self.policy.named_buffers()},
@@ -171,7 +186,7 @@ class Learner:
         for name, optimizer in self._optimizers.items():
             saved = state["moments"].get(name, {})
             if saved:
-                optimizer.state[self._leaves[name]] = {key: value.clone() for key, value in saved.items()}
+                optimizer.load_state(saved)
         self.generator.set_state(state["generator"])
         self.updates = int(state["updates"])
 

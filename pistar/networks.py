@@ -14,6 +14,7 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from pistar.errors import UnsupportedSpace
+from pistar.kernels import tower
 from pistar.normalization import Normalizer
 from pistar.tree import Tree
 
@@ -96,6 +97,8 @@ class Tower(nn.Module):
 
     def __init__(self, sizes: tuple[int, ...], activation: str, last_gain: float, generator: torch.Generator) -> None:
         super().__init__()
+        self.sizes = sizes
+        self._native: tower.NativeTower | None = None
         gain = 2**0.5
         layers: list[nn.Module] = []
         for index, (inputs, outputs) in enumerate(pairwise(sizes)):
@@ -105,15 +108,42 @@ class Tower(nn.Module):
                 layers.append(ACTIVATIONS[activation]())
         self.layers = nn.Sequential(*layers)
 
+    @property
+    def activation(self) -> nn.Module:
+        """What stands between the layers; the identity where there is but one."""
+        return self.layers[1] if len(self.layers) > 1 else nn.Identity()
+
     def forward(self, x: Tensor) -> Tensor:
-        """[..., inputs] -> [..., outputs]."""
-        result: Tensor = self.layers(x)
-        return result
+        """[..., inputs] -> [..., outputs]; by the native kernels where they can be used, else layer by layer."""
+        parameters = list(self.layers.parameters())
+        native = self._native_tower() if tower.takes(parameters, x) else None
+        if native is None:
+            result: Tensor = self.layers(x)
+            return result
+        rows = x.reshape(-1, self.sizes[0]).contiguous()
+        if torch.is_grad_enabled() and (x.requires_grad or any(parameter.requires_grad for parameter in parameters)):
+            y: Tensor = tower.Dense.apply(rows, self.layers, native, *parameters)  # type: ignore[no-untyped-call]
+        else:
+            y = native.forward(tower.flat(parameters), rows)
+        return y.view(*x.shape[:-1], self.sizes[-1])
+
+    def _native_tower(self) -> tower.NativeTower | None:
+        """Made at first use: a policy may be built for another device or precision."""
+        if self._native is None:
+            self._native = tower.make(self.sizes, self.activation)
+        return self._native
+
+
+class Dense(nn.Linear):
+    """A linear layer whose weights are whatever `dense` gives it: torch's own start draws from its global generator."""
+
+    def reset_parameters(self) -> None:
+        """Leave them."""
 
 
 def dense(inputs: int, outputs: int, gain: float, generator: torch.Generator) -> nn.Linear:
     """A linear layer with orthogonal weights (Saxe, McClelland & Ganguli 2014) and zero bias."""
-    layer: nn.Linear = nn.utils.skip_init(nn.Linear, inputs, outputs)  # type: ignore[no-untyped-call]
+    layer = Dense(inputs, outputs)
     with torch.no_grad():
         nn.init.orthogonal_(layer.weight, gain, generator=generator)
         layer.bias.zero_()

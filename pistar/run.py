@@ -170,6 +170,8 @@ def machine() -> dict[str, Any]:
     """What bit-exact continuation depends on besides the experiment itself."""
     import torch
 
+    from pistar.kernels import library
+
     found: dict[str, Any] = {"pistar": __version__, "python": platform.python_version()}
     for package in RECORDED:
         try:
@@ -178,6 +180,7 @@ def machine() -> dict[str, Any]:
             continue
     found["processor"] = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
     found["platform"] = sys.platform
+    found["kernels"] = library.identity()
     return found
 
 

@@ -23,6 +23,7 @@ from pistar.errors import CheckpointError, UsageError
 from pistar.evaluation import Evaluator, Judgement
 from pistar.experiment import Experiment, complete, read
 from pistar.interruption import Interruption
+from pistar.kernels.library import switched
 from pistar.learner import Learner
 from pistar.normalization import RewardScale
 from pistar.policies import POLICIES
@@ -189,25 +190,30 @@ def resume(
     changed and ``allow_inexact`` is not given.
     """
     run = RunDirectory.open(Path(path))
-    changed = differences(run.provenance())
-    if changed and not allow_inexact:
-        raise CheckpointError(
-            "this run cannot go on bit for bit:\n  " + "\n  ".join(changed) + "\nRestore those, or pass --allow-inexact"
-        )
-    run.sweep()  # of what a kill has left half done
-    experiment = read(run.experiment)
-    checkpoints = Checkpoints(run.checkpoints, experiment.checkpoints.keep)
-    state = checkpoints.load()
-    if steps is not None:
-        experiment = extend(experiment, steps)
-        run.write_experiment(experiment, run.provenance())
-    session = Session(experiment)
-    with ExitStack() as stack:
-        stack.callback(session.environment.close)
-        session.restore(state)
-        checkpoints.prune(session.iteration)
-        recorder = stack.enter_context(Recorder(run, experiment, offsets=state["offsets"], quiet=quiet))
-        return loop(session, run, recorder, checkpoints, on_iteration)
+    recorded = run.provenance()
+    # A run that began without the native kernels goes on without them; the other way round, they are a difference.
+    with switched(recorded.get("kernels") != "off"):
+        changed = differences(recorded)
+        if changed and not allow_inexact:
+            raise CheckpointError(
+                "this run cannot go on bit for bit:\n  "
+                + "\n  ".join(changed)
+                + "\nRestore those, or pass --allow-inexact"
+            )
+        run.sweep()  # of what a kill has left half done
+        experiment = read(run.experiment)
+        checkpoints = Checkpoints(run.checkpoints, experiment.checkpoints.keep)
+        state = checkpoints.load()
+        if steps is not None:
+            experiment = extend(experiment, steps)
+            run.write_experiment(experiment, recorded)
+        session = Session(experiment)
+        with ExitStack() as stack:
+            stack.callback(session.environment.close)
+            session.restore(state)
+            checkpoints.prune(session.iteration)
+            recorder = stack.enter_context(Recorder(run, experiment, offsets=state["offsets"], quiet=quiet))
+            return loop(session, run, recorder, checkpoints, on_iteration)
 
 
 def loop(

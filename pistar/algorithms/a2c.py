@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pistar import bounds, estimators, objectives
+from pistar import bounds, closed_form, estimators, objectives
 from pistar.algorithms.algorithm import Algorithm, AlgorithmState, Loss, Metrics
 from pistar.algorithms.metrics import explained_variance
 from pistar.schedules import Schedule, constant
@@ -56,6 +57,13 @@ class A2C(Algorithm):
         )
         return rollout.batch(advantage, advantage + value)
 
+    def form(self, entropy_weight: float) -> closed_form.ClosedForm:
+        """``loss`` in numbers, for kernels."""
+        return closed_form.ClosedForm(
+            "score", entropy_weight, self.value_weight, normalize_advantages=self.normalize_advantages
+        )
+
+    @closed_form.has(form)
     def loss(self, policy: Policy, batch: Batch, entropy_weight: float) -> Loss:
         """The negated objective of the module's head."""
         now = policy.evaluate(batch.observation, batch.action)
@@ -74,7 +82,7 @@ class A2C(Algorithm):
         """One gradient step."""
         entropy_weight = self.entropy_weight.at(progress)
         batch = self.estimate(learner.policy, experience)
-        metrics = learner.descend(lambda policy, steps: self.loss(policy, steps, entropy_weight), batch)
+        metrics = learner.descend(partial(self.loss, entropy_weight=entropy_weight), batch)
         return state, {
             **{name: float(value) for name, value in metrics.items()},
             "explained_variance": explained_variance(batch),

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pistar import bounds, estimators, objectives
+from pistar import bounds, closed_form, estimators, objectives
 from pistar.algorithms.algorithm import Algorithm, AlgorithmState, Loss, Metrics
 from pistar.algorithms.metrics import MetricsMean, explained_variance
 from pistar.schedules import Schedule, constant
@@ -62,6 +63,13 @@ class PPO(Algorithm):
         )
         return rollout.batch(advantage, advantage + value)
 
+    def form(self, clip: float, entropy_weight: float) -> closed_form.ClosedForm:
+        """``loss`` in numbers, for kernels."""
+        return closed_form.ClosedForm(
+            "clipped", entropy_weight, self.value_weight, clip, normalize_advantages=self.normalize_advantages
+        )
+
+    @closed_form.has(form)
     def loss(self, policy: Policy, batch: Batch, clip: float, entropy_weight: float) -> Loss:
         """Equation 9, negated."""
         now = policy.evaluate(batch.observation, batch.action)
@@ -85,10 +93,7 @@ class PPO(Algorithm):
     ) -> tuple[AlgorithmState, Metrics]:
         """``epochs`` passes of minibatch steps."""
         clip, entropy_weight = self.clip.at(progress), self.entropy_weight.at(progress)
-
-        def loss(policy: Policy, batch: Batch) -> Loss:
-            return self.loss(policy, batch, clip, entropy_weight)
-
+        loss = partial(self.loss, clip=clip, entropy_weight=entropy_weight)
         metrics = MetricsMean()
         batch = self.estimate(learner.policy, experience)
         explained = explained_variance(batch)

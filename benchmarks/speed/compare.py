@@ -1,0 +1,174 @@
+"""How fast pistar trains beside its peers: the same task and settings, one core, one run after another in turn.
+
+    python benchmarks/speed/compare.py [--rows cartpole ...] [--peers sb3 sbx] [--seeds 3] [--core 0]
+
+Every peer has a virtual environment of its own under ``--environments``, made on first use; one that cannot be installed
+is left out, with the reason. A round runs every entry once with one seed, so that a machine that becomes slower does so
+for all of them. Printed and kept in ``benchmarks/results/speed.json`` and ``.md``: steps per second (wall clock from the call
+that trains to its last update, imports excluded), the ratio to Stable-Baselines3 within the same round, peak memory, time
+of the imports, and the mean return of the last 100 training episodes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+RESULTS = HERE.parent / "results"
+CONSTRAINTS = HERE.parent.parent / "constraints.txt"
+REFERENCE = "sb3"
+PEERS: dict[str, tuple[str, list[str]]] = {  # name -> its script, what it needs
+    "sb3": ("sb3.py", ["stable-baselines3", "gymnasium[mujoco]", "torch"]),
+    "sbx": ("sb3.py", ["sbx-rl", "gymnasium[mujoco]", "torch"]),
+}
+CARTPOLE = {"lanes": 8, "horizon": 128, "epochs": 4, "minibatch": 256, "learning_rate": 2.5e-4, "entropy_weight": 0.01}
+MUJOCO = {"lanes": 8, "horizon": 256, "epochs": 10, "minibatch": 512, "learning_rate": 3e-4, "entropy_weight": 0.0}
+ALONE = {**MUJOCO, "lanes": 1, "horizon": 2048, "minibatch": 64}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One task with its settings, and the ways in which pistar can run it."""
+
+    task: str
+    steps: int
+    settings: dict[str, Any]
+    ways: dict[str, dict[str, Any]] = field(default_factory=lambda: {"pistar": {}})
+    normalize: bool = False
+
+
+ROWS: dict[str, Row] = {
+    "cartpole": Row(
+        "CartPole-v1",
+        102_400,
+        CARTPOLE,
+        {
+            "pistar, lanes": {"adapter": "lanes"},
+            "pistar, vector": {"adapter": "vector"},
+            "pistar, torch-native": {"task": "cartpole", "adapter": None},
+        },
+    ),
+    "halfcheetah": Row("HalfCheetah-v5", 102_400, MUJOCO, normalize=True),
+    "reacher": Row("Reacher-v5", 102_400, MUJOCO, normalize=True),
+    "halfcheetah-1": Row("HalfCheetah-v5", 40_960, ALONE, normalize=True),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
+    parser.add_argument("--peers", nargs="*", choices=PEERS, default=[REFERENCE])
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--steps", type=int, help="instead of each row's own number")
+    parser.add_argument("--core", type=int, default=0, help="every run is pinned to it")
+    parser.add_argument("--environments", type=Path, default=Path.home() / ".cache" / "pistar" / "peers")
+    chosen = parser.parse_args()
+    pythons = {name: python for name in chosen.peers if (python := prepare(name, chosen.environments)) is not None}
+    raw = []
+    for name in chosen.rows:
+        for seed in range(chosen.seeds):
+            for entry, (python, script, job) in entries(ROWS[name], pythons).items():
+                job |= {"seed": seed, "steps": chosen.steps or ROWS[name].steps}
+                found = run(python, script, job, chosen.core)
+                raw.append({"row": name, "entry": entry, "seed": seed, "job": job, **found})
+                print(f"{name}, seed {seed}, {entry}: {raw[-1].get('error') or speed(raw[-1])}", flush=True)
+    whole = {"command": " ".join(["python", *sys.argv]), "processor": processor(), "python": platform.python_version()}
+    whole["runs"] = raw
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "speed.json").write_text(json.dumps(whole, indent=1) + "\n")
+    page = to_markdown(whole)
+    (RESULTS / "speed.md").write_text(page)
+    print(page)
+
+
+def prepare(name: str, environments: Path) -> str | None:
+    """The Python of a peer's own virtual environment; None, with the reason, where it cannot be had."""
+    place = environments / name
+    ready = place / "ready"
+    if not ready.exists():
+        try:
+            subprocess.run([sys.executable, "-m", "venv", str(place)], check=True)
+            pip = [str(place / "bin" / "python"), "-m", "pip", "install", "--quiet", "-c", str(CONSTRAINTS)]
+            subprocess.run([*pip, *PEERS[name][1]], check=True)
+        except subprocess.CalledProcessError as error:
+            print(f"{name} is left out: {error}")
+            return None
+        ready.touch()
+    return str(place / "bin" / "python")
+
+
+def entries(row: Row, pythons: dict[str, str]) -> dict[str, tuple[str, Path, dict[str, Any]]]:
+    """Name -> (Python, script, job) of everything that a round runs."""
+    job = {"task": row.task, "normalize": row.normalize, "threads": 1, **row.settings}
+    found = {name: (sys.executable, HERE / "peers" / "ours.py", {**job, **way}) for name, way in row.ways.items()}
+    peers = {
+        name: (python, HERE / "peers" / PEERS[name][0], {**job, "library": name}) for name, python in pythons.items()
+    }
+    return {**peers, **found}
+
+
+def run(python: str, script: Path, job: dict[str, Any], core: int) -> dict[str, Any]:
+    """One run on one core; what it reported, or its error."""
+    threads = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}
+    one = {**os.environ, **threads, "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"}
+    command = ["taskset", "-c", str(core), python, str(script), json.dumps(job)]
+    done = subprocess.run(command, capture_output=True, text=True, env=one, check=False)
+    if done.returncode != 0:
+        return {
+            "error": done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"exit code {done.returncode}"
+        }
+    return dict(json.loads(done.stdout.strip().splitlines()[-1]))
+
+
+def speed(run: dict[str, Any]) -> float:
+    """Steps per second."""
+    return float(run["steps"]) / float(run["seconds"])
+
+
+def processor() -> str:
+    """What Linux calls it."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    found = [
+        line.partition(":")[2].strip() for line in lines if line.startswith(("model name", "cpu family", "model\t"))
+    ]
+    return " / ".join(found[:3]) or platform.processor()
+
+
+def to_markdown(whole: dict[str, Any]) -> str:
+    """The table: medians over the rounds; a ratio is the median of the rounds' own ratios, with their range."""
+    lines = ["# speed", "", "    " + whole["command"], ""]
+    lines += ["| task | | steps/s | ratio to SB3 [range] | peak MB | import s | return, last 100 |", "| --- " * 7 + "|"]
+    versions: dict[str, str] = {}
+    for name in dict.fromkeys(run["row"] for run in whole["runs"]):
+        runs = [run for run in whole["runs"] if run["row"] == name]
+        reference = {run["seed"]: speed(run) for run in runs if run["entry"] == REFERENCE and "error" not in run}
+        for entry in dict.fromkeys(run["entry"] for run in runs):
+            mine = [run for run in runs if run["entry"] == entry and "error" not in run]
+            if not mine:
+                lines.append(f"| {name} | {entry} | failed | | | | |")
+                continue
+            ratios = [speed(run) / reference[run["seed"]] for run in mine if run["seed"] in reference]
+            ratio = f"{statistics.median(ratios):.2f} [{min(ratios):.2f}, {max(ratios):.2f}]" if ratios else ""
+            median = {
+                key: statistics.median(run[key] for run in mine) for key in ("peak_mb", "import_seconds", "return")
+            }
+            lines.append(
+                f"| {name} | {entry} | {statistics.median(map(speed, mine)):,.0f} | {ratio} | {median['peak_mb']:.0f} "
+                f"| {median['import_seconds']:.1f} | {median['return']:.4g} |"
+            )
+            versions |= {f"{package} ({entry})": found for package, found in mine[0]["versions"].items()}
+    seen = ", ".join(f"{name} {version}" for name, version in versions.items())
+    return "\n".join([*lines, "", f"Processor {whole['processor']}, python {whole['python']}. {seen}", ""])
+
+
+if __name__ == "__main__":
+    main()

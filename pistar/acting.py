@@ -1,0 +1,118 @@
+"""How a policy acts through a rollout: outputs from observations, actions from noise, and what the environment is given.
+
+The noise of a whole rollout is drawn at once, and the log-probabilities of all T × B actions are computed together
+afterwards, from the very outputs that acting used. `of` chooses: any policy acts by its own forward pass, and one that the
+native kernels know by one call a step, into memory that is the rollout's.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pistar.kernels import network
+from pistar.policy import Policy
+from pistar.tree import Tree, map_leaves
+
+
+class Acting(ABC):
+    """One rollout at a time: `begin`, then `act` once a step, then `finish`."""
+
+    policy: Policy
+
+    @abstractmethod
+    def begin(self, horizon: int, lanes: int, generator: torch.Generator) -> None:
+        """Draw the noise; parameters and moments stand still until `finish`."""
+
+    @abstractmethod
+    def act(self, t: int, observation: Tree) -> Tree:
+        """What the environment is given at step t for observations [B, ...]: [B, ...]."""
+
+    @abstractmethod
+    def finish(self) -> tuple[Tree, Tensor]:
+        """The actions as sampled [T, B, ...] and their log-probabilities [T, B]."""
+
+
+class PlainActing(Acting):
+    """Any policy."""
+
+    def __init__(self, policy: Policy, device: torch.device) -> None:
+        self.policy, self.device = policy, device
+        self._noise: list[Tree] = []
+        self._outputs: list[Tensor] = []
+        self._actions: list[Tree] = []
+
+    def begin(self, horizon: int, lanes: int, generator: torch.Generator) -> None:
+        """Draw the noise."""
+        dtype = next(self.policy.parameters()).dtype
+        noise = self.policy.head.noise((horizon, lanes), generator, dtype, self.device)
+        self._noise = [map_leaves(lambda x, t=t: x[t], noise) for t in range(horizon)]
+        self._outputs, self._actions = [], []
+
+    def act(self, t: int, observation: Tree) -> Tree:
+        """By the policy's own forward pass."""
+        head = self.policy.head
+        outputs, _ = self.policy.outputs(observation)
+        action = head(outputs).sample(self._noise[t])
+        self._outputs.append(outputs)
+        self._actions.append(action)
+        return head.to_environment(action)
+
+    def finish(self) -> tuple[Tree, Tensor]:
+        """Stacked."""
+        action = map_leaves(lambda *x: torch.stack(x), self._actions[0], *self._actions[1:])
+        return action, self.policy.head(torch.stack(self._outputs)).log_prob(action)
+
+
+class NativeActing(Acting):
+    """A policy that the kernels know: every step is one call that writes its row of the rollout."""
+
+    def __init__(self, made: network.Network) -> None:
+        self.network, self.policy = made, made.policy
+        head: Any = made.policy.head
+        self._start = 0 if made.gaussian else int(head.start)
+        self._dtype: torch.dtype = head.action_dtype
+        self._shape: tuple[int, ...] = tuple(made.policy.spaces.action.shape or ())
+
+    def begin(self, horizon: int, lanes: int, generator: torch.Generator) -> None:
+        """Draw the noise, and make room."""
+        made = self.network
+        made.take()
+        self._noise = made.policy.head.noise((horizon, lanes), generator, torch.float32, torch.device("cpu"))
+        self._outputs = torch.empty((horizon, lanes, made.outputs))
+        if made.gaussian:
+            self._action, executed = (
+                torch.empty((horizon, lanes, made.outputs)),
+                torch.empty((horizon, lanes, made.outputs)),
+            )
+        else:
+            self._action = torch.empty((horizon, lanes), dtype=torch.int64)
+            executed = self._action
+        self._executed = executed.view(horizon, lanes, *self._shape).unbind(0)
+        self._lanes, arrays = lanes, (self._noise, self._outputs, self._action, executed)
+        self._places = [array.data_ptr() for array in arrays]
+        self._strides = [array.stride(0) * array.element_size() for array in arrays]
+
+    def act(self, t: int, observation: Tree) -> Tree:
+        """One call."""
+        noise, outputs, action, executed = (a + t * b for a, b in zip(self._places, self._strides, strict=True))
+        made = self.network
+        observation = observation.contiguous()
+        made.native.network_act(made.handle, self._lanes, observation.data_ptr(), noise, outputs, action, executed)
+        result = self._executed[t]
+        if self._start:
+            result = result + self._start
+        return result if result.dtype == self._dtype else result.to(self._dtype)
+
+    def finish(self) -> tuple[Tree, Tensor]:
+        """What the calls have written."""
+        return self._action, self.policy.head(self._outputs).log_prob(self._action)
+
+
+def of(policy: Policy, device: torch.device) -> Acting:
+    """How this policy acts in an environment on that device."""
+    made = network.of(policy) if device.type == "cpu" else None
+    return PlainActing(policy, device) if made is None else NativeActing(made)

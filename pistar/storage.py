@@ -1,0 +1,73 @@
+"""Preallocated rows of one rollout: what the policy saw and what the environment answered, [T, B, ...].
+
+On a CPU every field is written through NumPy, whose assignment of a row costs a third of torch's.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pistar.envs.environment import Step
+from pistar.tree import Tree, leaves, map_leaves
+
+
+class Storage:
+    """The record of T steps of B lanes, but for what the policy itself adds."""
+
+    def __init__(self, horizon: int, lanes: int, observation: Tree, device: torch.device) -> None:
+        def rows(x: Tensor) -> Tensor:
+            return torch.empty((horizon, *x.shape), dtype=x.dtype, device=x.device)
+
+        shape = (horizon, lanes)
+        self.observation = map_leaves(rows, observation)
+        self.reward = torch.empty(shape, dtype=torch.float32, device=device)
+        self.terminated, self.truncated = (torch.empty(shape, dtype=torch.bool, device=device) for _ in range(2))
+        self.valid = torch.ones(shape, dtype=torch.bool, device=device)
+        self.info: dict[str, Any] = {}  # [T, B] as written, NaN where nothing was reported
+        self._host = device.type == "cpu"
+        self._observations = [self._open(leaf) for _, leaf in leaves(self.observation)]
+        fields = (self.reward, self.terminated, self.truncated, self.valid)
+        self._reward, self._terminated, self._truncated, self._valid = map(self._open, fields)
+
+    def _open(self, field: Tensor) -> Any:
+        """What rows are written through."""
+        return field.numpy() if self._host else field
+
+    def before(self, t: int, observation: Tree) -> None:
+        """What the policy saw."""
+        if isinstance(observation, Tensor):
+            self._observations[0][t] = observation.numpy() if self._host else observation
+            return
+        for field, (_, leaf) in zip(self._observations, leaves(observation), strict=True):
+            field[t] = leaf.numpy() if self._host else leaf
+
+    def after(self, t: int, step: Step) -> None:
+        """What the environment answered."""
+        if not self._host:
+            self._reward[t], self._terminated[t], self._truncated[t] = step.reward, step.terminated, step.truncated
+            if step.valid is not None:
+                self._valid[t] = step.valid
+        else:
+            self._reward[t] = step.reward.numpy()
+            self._terminated[t], self._truncated[t] = step.terminated.numpy(), step.truncated.numpy()
+            if step.valid is not None:
+                self._valid[t] = step.valid.numpy()
+        for name, values in step.info.items():
+            if name not in self.info:
+                empty = torch.full_like(
+                    self.reward, torch.nan, dtype=values.dtype if values.is_floating_point() else None
+                )
+                self.info[name] = self._open(empty)
+            self.info[name][t] = values.numpy() if self._host else values
+
+    def means(self) -> dict[str, float]:
+        """The mean of everything that the environment reported, over the entries that hold a number."""
+        found = {}
+        for name, values in self.info.items():
+            numbers = values[~np.isnan(values)] if self._host else values[~values.isnan()]
+            found[name] = float(numbers.mean()) if len(numbers) else float("nan")
+        return found
