@@ -72,6 +72,7 @@ class NativeActing(Acting):
 
     def __init__(self, made: network.Network) -> None:
         self.network, self.policy = made, made.policy
+        self._act, self._handle = made.native.network_act, made.handle
         head: Any = made.policy.head
         self._start = 0 if made.gaussian else int(head.start)
         self._dtype: torch.dtype = head.action_dtype
@@ -98,10 +99,16 @@ class NativeActing(Acting):
 
     def act(self, t: int, observation: Tree) -> Tree:
         """One call."""
-        noise, outputs, action, executed = (a + t * b for a, b in zip(self._places, self._strides, strict=True))
-        made = self.network
-        observation = observation.contiguous()
-        made.native.network_act(made.handle, self._lanes, observation.data_ptr(), noise, outputs, action, executed)
+        (noise, outputs, action, executed), (a, b, c, d) = self._places, self._strides
+        self._act(
+            self._handle,
+            self._lanes,
+            observation.contiguous().data_ptr(),
+            noise + a * t,
+            outputs + b * t,
+            action + c * t,
+            executed + d * t,
+        )
         result = self._executed[t]
         if self._start:
             result = result + self._start

@@ -159,6 +159,6 @@ class Batch:
         """One pass over all steps in random order, ``size`` at a time (the last one may be smaller)."""
         count = self.advantage.shape[0]
         order = torch.randperm(count, generator=generator, device=generator.device)
-        shuffled: Batch = map_leaves(lambda x: x.index_select(0, order), self)
-        for start in range(0, count, size):
-            yield map_leaves(lambda x, start=start: x[start : start + size], shuffled)
+        shuffled: Batch = map_leaves(lambda x: list(x.index_select(0, order).split(size)), self)
+        for index in range(-(-count // size)):
+            yield map_leaves(lambda parts, index=index: parts[index], shuffled)

@@ -6,6 +6,7 @@ Observations, actions, memories and rollouts are trees; what is done to each lea
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -21,10 +22,15 @@ def map_leaves(function: Callable[..., Any], tree: Tree, *others: Tree) -> Tree:
     if isinstance(tree, tuple):
         return tuple(map_leaves(function, *children) for children in zip(tree, *others, strict=True))
     if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
-        names = [field.name for field in dataclasses.fields(tree)]
-        mapped = {name: map_leaves(function, *(getattr(each, name) for each in (tree, *others))) for name in names}
-        return type(tree)(**mapped)
+        rows = [[getattr(each, name) for each in (tree, *others)] for name in _names(type(tree))]
+        return type(tree)(*(None if row[0] is None else map_leaves(function, *row) for row in rows))
     return function(tree, *others)
+
+
+@functools.cache
+def _names(cls: type) -> tuple[str, ...]:
+    """The fields of a dataclass, in the order in which it takes them."""
+    return tuple(field.name for field in dataclasses.fields(cls))
 
 
 def leaves(tree: Tree, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:

@@ -74,7 +74,7 @@ def test_schedules_see_the_share_of_steps_that_is_done(
     improve = PPO.improve
 
     def watched(self: PPO, learner: Any, experience: Any, state: Any, progress: float) -> Any:
-        rates = {optimizer.param_groups[0]["lr"] for optimizer in learner._optimizers.values()}
+        rates = {optimizer.rate for optimizer in learner._optimizers.values()}
         assert len(rates) == 1
         seen.append((progress, rates.pop()))
         return improve(self, learner, experience, state, progress)

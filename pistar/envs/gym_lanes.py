@@ -22,7 +22,7 @@ from pistar import tree
 from pistar.envs import replay, targets
 from pistar.envs.environment import Environment, Spaces, State, Step, Tree
 from pistar.envs.lanes import Batch, Lanes, Plan
-from pistar.envs.layout import Array, Layout, observed_space
+from pistar.envs.layout import Array, Layout, any_of, observed_space
 from pistar.errors import UsageError
 
 
@@ -39,7 +39,7 @@ class BatchTensors:
 
     def step(self, info: Mapping[str, Tensor], valid: Tensor | None = None) -> Step:
         """What the arrays hold now."""
-        any_ended = self._flags[0].any() or self._flags[1].any()
+        any_ended = any_of(self._flags[0]) or any_of(self._flags[1])
         return Step(
             observation=self.observation,
             reward=self.reward,
@@ -153,7 +153,7 @@ def as_arrays(action: Tree) -> Tree:
     def array(leaf: Any) -> Array:
         return leaf.numpy(force=True) if isinstance(leaf, Tensor) else np.asarray(leaf)
 
-    return tree.map_leaves(array, action)
+    return array(action) if isinstance(action, Tensor) else tree.map_leaves(array, action)
 
 
 def lane_mask(lanes: Tensor, count: int) -> Array:

@@ -30,7 +30,7 @@ from pistar.envs.autoreset import mode_of, takes_seeds
 from pistar.envs.environment import Environment, Spaces, State, Step, Tree
 from pistar.envs.gym_lanes import BatchTensors, as_arrays, lane_mask
 from pistar.envs.lanes import Batch
-from pistar.envs.layout import Array, Layout, SpaceMismatch, observed_space
+from pistar.envs.layout import Array, Layout, SpaceMismatch, any_of, observed_space
 from pistar.errors import EnvironmentFailure, UsageError
 from pistar.seeding import episode_seed, world_seed
 
@@ -72,6 +72,8 @@ class GymnasiumVector(Environment):
         self._restarts = 0  # of all lanes together
         self._restarted = False  # whether nothing happened since the last of them
         self._episode = np.zeros(lanes, np.int64)
+        self._everyone = np.ones(lanes, bool)
+        self._owes = False  # whether any is
         self._owed = np.zeros(lanes, bool)  # lanes that the environment will reset at the next step (NEXT_STEP)
 
     def _examine(self, given: AutoresetMode | str | None) -> None:
@@ -107,31 +109,37 @@ class GymnasiumVector(Environment):
                 f"step returned {outcome!r:.80}, expected the 5 values (observation, reward, terminated, truncated, info)"
             )
         observation, reward, terminated, truncated, info = outcome
-        batch, valid = self._batch, ~self._owed
-        batch.reward[:] = np.where(valid, self._per_lane("reward", reward, "fiub"), 0)
+        batch, valid = self._batch, ~self._owed if self._owes else None
+        batch.reward[:] = self._per_lane("reward", reward, "fiub")
         batch.terminated[:] = self._per_lane("terminated", terminated, "biu")
         batch.truncated[:] = self._per_lane("truncated", truncated, "biu")
         ended = batch.terminated | batch.truncated
-        if (ended & ~valid).any():
-            problem = "it ended an episode in the step that only resets it (AutoresetMode.NEXT_STEP)"
-            raise self._broken(problem, int((ended & ~valid).argmax()))
+        if valid is not None:
+            batch.reward[~valid] = 0
+            if (ended & ~valid).any():
+                problem = "it ended an episode in the step that only resets it (AutoresetMode.NEXT_STEP)"
+                raise self._broken(problem, int((ended & ~valid).argmax()))
         self._write("step", observation, batch.observation)
         scalars = self._handle_ends(ended, info)
         self._check_finite(stepped=True)
         self._steps += 1
-        reported = vector_info.joined(scalars, valid).items()
+        reported = vector_info.joined(scalars, self._everyone if valid is None else valid) if scalars else {}
         return self._tensors.step(
-            {name: torch.from_numpy(values) for name, values in reported},
-            None if valid.all() else torch.from_numpy(valid),
+            {name: torch.from_numpy(values) for name, values in reported.items()},
+            None if valid is None else torch.from_numpy(valid),
         )
 
     def _handle_ends(self, ended: Array, info: Mapping[str, Any]) -> list[vector_info.Scalar]:
         """Fill in final observations, let new episodes begin, and give the scalars of the step itself."""
         waits = self.autoreset is AutoresetMode.NEXT_STEP and not self.cuts_single_lanes
-        self._episode += self._owed
+        if self._owes:
+            self._episode += self._owed
+            self._owed.fill(False)
+            self._owes = False
+        if not any_of(ended):
+            return list(vector_info.scalars(info, ~ended)) if info else []
+        self._owes = waits
         self._owed[:] = ended & waits
-        if not ended.any():
-            return list(vector_info.scalars(info, ~ended))
         self._episode += ended & ~self._owed
         if self.autoreset is AutoresetMode.SAME_STEP:
             self._write_final(info.get("final_obs"), ended)
@@ -140,7 +148,7 @@ class GymnasiumVector(Environment):
         else:
             for final, array in zip(self._batch.final_observation, self._batch.observation, strict=True):
                 final[ended] = array[ended]
-            scalars = list(vector_info.scalars(info, np.ones(self.lanes, bool)))
+            scalars = list(vector_info.scalars(info, self._everyone)) if info else []
         if self.cuts_single_lanes:
             self._begin(ended)
         return scalars
@@ -186,6 +194,7 @@ class GymnasiumVector(Environment):
     def _restart(self) -> Tree:
         """Start every lane's episode."""
         self._owed.fill(False)
+        self._owes = False
         self._begin(np.ones(self.lanes, bool))
         self._check_finite(stepped=False)
         self._restarted = True
@@ -264,6 +273,9 @@ class GymnasiumVector(Environment):
     def _write(self, call: str, observation: Any, arrays: list[Array], lanes: Array | slice = slice(None)) -> None:
         """Copy the chosen lanes' rows of a batch of observations; raises EnvironmentFailure."""
         try:
+            if not self._observations.nested and type(lanes) is slice:
+                arrays[0][:] = self._observations.fields[0].fit_batch(observation, self.lanes)
+                return
             leaves = self._observations.flatten(observation)
             for field, array, leaf in zip(self._observations.fields, arrays, leaves, strict=True):
                 array[lanes] = field.fit_batch(leaf, self.lanes)[lanes]

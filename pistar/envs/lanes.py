@@ -59,6 +59,7 @@ class Batch:
     terminated: Array  # [B] bool
     truncated: Array  # [B] bool
     progress: Array  # [1, 2] int64: the lane at work (-1: none), calls into environments begun so far
+    _flat: list[tuple[Array, Array]] | None = None  # views of what must be finite, and as many zeros
 
     @staticmethod
     def allocate(layout: Layout, lanes: int, zeros: Allocate = np.zeros, slices: int = 1) -> Batch:
@@ -77,6 +78,8 @@ class Batch:
 
         Not ``stepped``: only observations were written, and the rest is what an earlier step left behind.
         """
+        if self._all_finite():
+            return None
         labels = [field.label for field in layout.fields]
         found = [first_non_finite(label, array[:lanes]) for label, array in zip(labels, self.observation, strict=True)]
         if stepped:
@@ -87,6 +90,14 @@ class Batch:
                 found.append(first_non_finite(label, array[:lanes], ended))
         faults = [fault for fault in found if fault is not None]
         return min(faults, key=lambda fault: fault[0]) if faults else None
+
+    def _all_finite(self) -> bool:
+        """Whether nothing here is NaN or infinite: 0 times such a number is NaN, and one product tells."""
+        if self._flat is None:
+            everything = (*self.observation, *self.final_observation, self.reward)
+            arrays = [array for array in everything if array.dtype.kind == "f" and array.size]
+            self._flat = [(array.reshape(-1), np.zeros(array.size, array.dtype)) for array in arrays]
+        return all(zeros.dot(flat) == 0 for flat, zeros in self._flat)
 
     def part(self, index: int, lanes: slice) -> Batch:
         """The views of slice number ``index``."""

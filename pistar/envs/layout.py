@@ -29,6 +29,9 @@ class SpaceMismatch(ValueError):
     """A value does not fit its space; the text says which entry, what was expected and what came."""
 
 
+FEW = 64  # lanes, up to which Python's own loops over numbers are faster than NumPy's
+
+
 @dataclass(frozen=True)
 class Field:
     """One leaf of a space: each lane holds ``shape`` entries of ``dtype``."""
@@ -64,14 +67,23 @@ class Field:
     def fit_batch(self, value: Any, lanes: int) -> Array:
         """Like ``fit`` for a batch [B, ...]."""
         if (
+            self.low is None
+            and type(value) is np.ndarray
+            and value.dtype is self.given
+            and value.shape == (lanes, *self.shape)
+        ):
+            return value
+        if (
             self.choices is not None
             and type(value) is np.ndarray
             and value.dtype.kind in "iu"
             and value.shape == (lanes,)
-            and value.min() >= self.choices.start
-            and value.max() < self.choices.stop
         ):
-            return value  # the common case, in a third of the time that the general one takes
+            # The common case, in a fraction of the time that the general one takes.
+            few = value.tolist() if lanes <= FEW else value
+            least, most = (min(few), max(few)) if lanes <= FEW else (value.min(), value.max())
+            if least >= self.choices.start and most < self.choices.stop:
+                return value
         return self._convert(value, (lanes, *self.shape))
 
     def _convert(self, value: Any, shape: tuple[int, ...]) -> Array:
@@ -159,8 +171,10 @@ class Layout:
 
         Raises UsageError where they are not values of the space and NumericalError where they are not finite.
         """
-        arrays = []
+        arrays: list[Array] = []
         try:
+            if not self.nested and self.fields[0].choices is not None:  # whole numbers: nothing can be infinite
+                return [self.fields[0].fit_batch(action, lanes).astype(self.fields[0].dtype, copy=True)]
             for field, leaf in zip(self.fields, self.flatten(action), strict=True):
                 arrays.append(field.fit_batch(leaf, lanes).astype(field.dtype, copy=True))
         except SpaceMismatch as error:
@@ -185,6 +199,11 @@ def observed_space(space: spaces.Space[Any]) -> spaces.Space[Any]:
             with np.errstate(over="ignore"):
                 return spaces.Box(space.low.astype(dtype), space.high.astype(dtype), dtype=dtype.type)
     return space
+
+
+def any_of(flags: Array) -> bool:
+    """Whether any of [B] bool is True; several times faster than ``flags.any()`` for a few lanes."""
+    return b"\x01" in flags.tobytes()
 
 
 def first_non_finite(label: str, array: Array, rows: Array | None = None) -> tuple[int, str, float] | None:

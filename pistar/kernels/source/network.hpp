@@ -159,6 +159,25 @@ static inline Vec pay(Vec log_ratio, Vec advantage, const Loss& loss, Vec log_pr
   return held < free ? all(0) : free;
 }
 
+struct Rows { Vec counts, old, advantage; };  // one vector of samples; what is no sample, or has weight 0, is all 0
+
+static inline Rows rows_of(const Minibatch& b, long at, int here, Standard standard) {
+  Rows rows;
+  rows.counts = gathered(here, [&](int i) { return b.weight ? b.weight[at + i] : 1.0f; });
+  rows.old = gathered(here, [&](int i) { return b.log_prob[at + i]; });
+  rows.advantage = (gathered(here, [&](int i) { return b.advantage[at + i]; }) - standard.mean) * standard.inverse;
+  rows.old = rows.counts == 0 ? all(0) : rows.old;
+  rows.advantage = rows.counts == 0 ? all(0) : rows.advantage;
+  return rows;
+}
+
+// One output's gradients into its column; rows that are no samples get 0.
+static inline void scatter(float* column, int stride, Vec values, int here) {
+  float part[LANES];
+  store(part, values);
+  for (int i = 0; i < LANES; i++) column[(size_t)i * stride] = i < here ? part[i] : 0.0f;
+}
+
 static inline void categorical_gradient(Network& net, const Minibatch& b, long at, int rows, double total, const Loss& loss, Standard standard, Ledger& ledger) {
   Tower& actor = *net.actor;
   int n = net.actions, wide = actor.wide.back();
@@ -166,44 +185,36 @@ static inline void categorical_gradient(Network& net, const Minibatch& b, long a
   float* gradient = actor.output_gradient();
   const int64_t* action = static_cast<const int64_t*>(b.action) + at;
   float inverse = (float)(1 / total);
-  std::vector<Vec> log_p(n), p(n);
+  std::vector<Vec> log_p(n), p(n), chosen(n);
   for (int r0 = 0; r0 < whole_rows(rows); r0 += LANES) {
     int here = std::min(LANES, rows - r0);  // the rest are no samples
-    Vec counts = all(0), old = all(0), advantage = all(0), largest = all(-INFINITY), total_p = all(0), log_prob = all(0);
-    for (int i = 0; i < here; i++) {
-      counts[i] = b.weight ? b.weight[at + r0 + i] : 1.0f;
-      if (counts[i] == 0) continue;
-      old[i] = b.log_prob[at + r0 + i];
-      advantage[i] = (b.advantage[at + r0 + i] - standard.mean) * standard.inverse;
-    }
-    int stop = std::min(LANES, BLOCK - r0);
+    Vec largest = all(-INFINITY), total_p = all(0), log_prob = all(0);
+    Rows batch = rows_of(b, at + r0, here, standard);
+    Vec counts = batch.counts;
     for (int k = 0; k < n; k++) {
-      Vec x = all(0);
-      for (int i = 0; i < stop; i++) x[i] = outputs[(size_t)(r0 + i) * wide + k];
-      log_p[k] = x;
-      largest = x > largest ? x : largest;
+      log_p[k] = gathered(LANES, [&](int i) { return outputs[(size_t)(r0 + i) * wide + k]; });
+      largest = log_p[k] > largest ? log_p[k] : largest;
     }
     for (int k = 0; k < n; k++) { p[k] = exponential(log_p[k] - largest); total_p += p[k]; }
-    Vec log_total = largest;
-    for (int i = 0; i < LANES; i++) log_total[i] += std::log(total_p[i]);
+    float totals[LANES];
+    store(totals, total_p);
+    Vec log_total = largest + gathered(LANES, [&](int i) { return std::log(totals[i]); });
     Vec entropy = all(0);
     for (int k = 0; k < n; k++) {
       log_p[k] -= log_total;
       p[k] /= total_p;
       entropy -= p[k] > 0 ? p[k] * log_p[k] : all(0);
-      for (int i = 0; i < here; i++) if (action[r0 + i] == k) log_prob[i] = log_p[k][i];
+      chosen[k] = gathered(here, [&](int i) { return action[r0 + i] == k ? 1.0f : 0.0f; });
+      log_prob = chosen[k] > 0 ? log_p[k] : log_prob;
     }
     Vec silent = counts == 0 ? all(1) : all(0);
     log_prob = silent > 0 ? all(0) : log_prob;
     ledger.entropy += sum((silent > 0 ? all(0) : entropy) * counts);
-    Vec paid = pay(log_prob - old, advantage, loss, log_prob, counts, ledger) * counts * inverse;
+    Vec paid = pay(log_prob - batch.old, batch.advantage, loss, log_prob, counts, ledger) * counts * inverse;
     Vec bonus = counts * (loss.entropy_weight * inverse);
     for (int k = 0; k < n; k++) {
-      Vec chosen = all(0);
-      for (int i = 0; i < here; i++) chosen[i] = action[r0 + i] == k ? 1.0f : 0.0f;
-      Vec slope = bonus * (p[k] > 0 ? p[k] * (log_p[k] + entropy) : all(0)) - paid * (chosen - p[k]);
-      slope = silent > 0 ? all(0) : slope;
-      for (int i = 0; i < stop; i++) gradient[(size_t)(r0 + i) * wide + k] = i < here ? slope[i] : 0.0f;
+      Vec slope = bonus * (p[k] > 0 ? p[k] * (log_p[k] + entropy) : all(0)) - paid * (chosen[k] - p[k]);
+      scatter(gradient + (size_t)r0 * wide + k, wide, silent > 0 ? all(0) : slope, here);
     }
   }
 }
@@ -220,28 +231,21 @@ static inline void gaussian_gradient(Network& net, const Minibatch& b, long at, 
   std::vector<float> precision(n);
   for (int k = 0; k < n; k++) precision[k] = 1 / net.deviation[k];
   for (int r0 = 0; r0 < whole_rows(rows); r0 += LANES) {
-    int here = std::min(LANES, rows - r0), stop = std::min(LANES, BLOCK - r0);
-    Vec counts = all(0), old = all(0), advantage = all(0), squares = all(0);
-    for (int i = 0; i < here; i++) {
-      counts[i] = b.weight ? b.weight[at + r0 + i] : 1.0f;
-      if (counts[i] == 0) continue;
-      old[i] = b.log_prob[at + r0 + i];
-      advantage[i] = (b.advantage[at + r0 + i] - standard.mean) * standard.inverse;
-    }
+    int here = std::min(LANES, rows - r0);
+    Rows batch = rows_of(b, at + r0, here, standard);
+    Vec counts = batch.counts, squares = all(0);
     for (int k = 0; k < n; k++) {
-      Vec x = all(0);
-      for (int i = 0; i < here; i++)
-        if (counts[i] != 0) x[i] = action[(size_t)(r0 + i) * n + k] - mean[(size_t)(r0 + i) * wide + k];
-      z[k] = x * precision[k];
+      Vec x = gathered(here, [&](int i) { return action[(size_t)(r0 + i) * n + k] - mean[(size_t)(r0 + i) * wide + k]; });
+      z[k] = (counts == 0 ? all(0) : x) * precision[k];
       squares += z[k] * z[k];
     }
     Vec log_prob = counts == 0 ? all(0) : squares * -0.5f + constant;
-    Vec paid = pay(log_prob - old, advantage, loss, log_prob, counts, ledger) * counts * inverse;
+    Vec paid = pay(log_prob - batch.old, batch.advantage, loss, log_prob, counts, ledger) * counts * inverse;
     paid = counts == 0 ? all(0) : paid;
     for (int k = 0; k < n; k++) {
       Vec slope = paid * z[k] * -precision[k];
       ledger.log_std[k] -= sum(paid * (z[k] * z[k] - 1.0f));
-      for (int i = 0; i < stop; i++) gradient[(size_t)(r0 + i) * wide + k] = i < here ? slope[i] : 0.0f;
+      scatter(gradient + (size_t)r0 * wide + k, wide, slope, here);
     }
   }
 }

@@ -61,7 +61,7 @@ static inline void accumulate_rows(const float* a, int as, const float* b, int b
     Vec row[N];
 #pragma GCC unroll 8
     for (int j = 0; j < N; j++) row[j] = load(b + (size_t)r * bs + LANES * j);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int u = 0; u < U; u++) {
       Vec factor = all(a[(size_t)r * as + u]);
 #pragma GCC unroll 8
@@ -79,7 +79,8 @@ template <int N>
 static inline void accumulate_tile(const float* a, int as, const float* b, int bs, float* total, int ts, int rows,
                                    int depth) {
   int k = 0;
-  for (; k + 4 <= depth; k += 4) accumulate_rows<N, 4>(a + k, as, b, bs, total + (size_t)k * ts, ts, rows);
+  for (; k + 6 <= depth; k += 6) accumulate_rows<N, 6>(a + k, as, b, bs, total + (size_t)k * ts, ts, rows);
+  for (; k + 2 <= depth; k += 2) accumulate_rows<N, 2>(a + k, as, b, bs, total + (size_t)k * ts, ts, rows);
   for (; k < depth; k++) accumulate_rows<N, 1>(a + k, as, b, bs, total + (size_t)k * ts, ts, rows);
 }
 
@@ -90,6 +91,17 @@ static inline void multiply(const float* x, int xs, const float* w, int ws, cons
     multiply_tile<TILE>(x, xs, w + c, ws, bias ? bias + c : nullptr, y + c, ys, rows, depth);
   for (; c < columns; c += LANES)
     multiply_tile<1>(x, xs, w + c, ws, bias ? bias + c : nullptr, y + c, ys, rows, depth);
+}
+
+// The same product for so few columns that most of a vector of them would be empty: w is [columns][depth], rows padded.
+static inline void multiply_narrow(const float* x, int xs, const float* w, int ws, const float* bias, float* y, int ys,
+                                   int rows, int columns) {
+  for (int r = 0; r < rows; r++, x += xs, y += ys)
+    for (int c = 0; c < columns; c++) {
+      Vec total = all(0);
+      for (int k = 0; k < xs; k += LANES) total += load(x + k) * load(w + (size_t)c * ws + k);
+      y[c] = bias[c] + sum(total);
+    }
 }
 
 static inline void accumulate(const float* a, int as, const float* b, int bs, float* total, int ts, int rows, int depth,
@@ -178,7 +190,7 @@ struct Tower {
   void take(const float* parameter, bool learning) {
     for (int i = 0; i < layers; i++) {
       transpose(parameter, size[i], forwards[i], wide[i + 1], size[i + 1], size[i]);
-      if (learning)
+      if (learning || narrow(i))
         for (int o = 0; o < size[i + 1]; o++)
           memcpy(backwards[i] + (size_t)o * wide[i], parameter + (size_t)o * size[i], size[i] * sizeof(float));
       parameter += (size_t)size[i] * size[i + 1];
@@ -191,12 +203,19 @@ struct Tower {
     }
   }
 
+  // Whether layer i is a last one of so few outputs that sums along its rows are shorter than vectors of columns.
+  bool narrow(int i) const { return i + 1 == layers && size[i + 1] <= 3 && wide[i] <= 256; }
+
   const float* output() const { return between[layers]; }
   float* output_gradient() { return gradient[layers]; }
 
   // From the rows in between[0] (a multiple of ROWS of them) to those in output().
   void forward(int rows) {
     for (int i = 0; i < layers; i++) {
+      if (narrow(i)) {
+        multiply_narrow(between[i], wide[i], backwards[i], wide[i], bias[i], between[i + 1], wide[i + 1], rows, size[i + 1]);
+        continue;
+      }
       multiply(between[i], wide[i], forwards[i], wide[i + 1], bias[i], between[i + 1], wide[i + 1], rows, size[i], wide[i + 1]);
       if (i + 1 < layers) activate(between[i + 1], (size_t)rows * wide[i + 1], activation);
     }

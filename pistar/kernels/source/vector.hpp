@@ -27,7 +27,21 @@ static inline void store(float* p, Vec v) { memcpy(p, &v, sizeof v); }
 // Comparisons with NaN are false: written so that a NaN in x stays one.
 static inline Vec at_least(Vec x, Vec low) { return x < low ? low : x; }
 static inline Vec at_most(Vec x, Vec high) { return x > high ? high : x; }
-static inline float sum(Vec v) { float s = 0; for (int i = 0; i < LANES; i++) s += v[i]; return s; }
+// In halves, always in the same order.
+static inline float sum(Vec v) {
+  float part[LANES];
+  store(part, v);
+  for (int half = LANES / 2; half; half /= 2)
+    for (int i = 0; i < half; i++) part[i] += part[i + half];
+  return part[0];
+}
+// A vector of the first `count` numbers that `of` gives, the rest 0: assigning single entries of a vector would stall.
+template <class Of>
+static inline Vec gathered(int count, Of of) {
+  float part[LANES] = {};
+  for (int i = 0; i < count; i++) part[i] = of(i);
+  return load(part);
+}
 
 // e^x: 2^n times a Taylor polynomial of what remains, |rest| <= ln 2 / 2. Relative error below 2e-7.
 static inline Vec exponential(Vec argument) {
