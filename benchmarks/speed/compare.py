@@ -29,7 +29,13 @@ REFERENCE = "sb3"
 PEERS: dict[str, tuple[str, list[str]]] = {  # name -> its script, what it needs
     "sb3": ("sb3.py", ["stable-baselines3", "gymnasium[mujoco]", "torch"]),
     "sbx": ("sb3.py", ["sbx-rl", "gymnasium[mujoco]", "torch"]),
+    "skrl": ("skrl_peer.py", ["skrl", "gymnasium[mujoco]", "torch"]),
+    "rsl_rl": ("rsl_rl_peer.py", ["rsl-rl-lib", "gymnasium[mujoco]", "torch"]),
+    "cleanrl": ("cleanrl_peer.py", ["gymnasium", "torch", "tyro", "tensorboard"]),
+    "purejaxrl": ("purejaxrl_peer.py", ["jax", "flax", "distrax", "optax", "gymnax"]),
 }
+CHECKOUTS = ("cleanrl", "purejaxrl")  # read from a checkout that is named, never installed
+CONTINUOUS_ONLY, DISCRETE_ONLY = ("rsl_rl",), ("cleanrl", "purejaxrl")  # what their scripts here can run
 CARTPOLE = {"lanes": 8, "horizon": 128, "epochs": 4, "minibatch": 256, "learning_rate": 2.5e-4, "entropy_weight": 0.01}
 MUJOCO = {"lanes": 8, "horizon": 256, "epochs": 10, "minibatch": 512, "learning_rate": 3e-4, "entropy_weight": 0.0}
 ALONE = {**MUJOCO, "lanes": 1, "horizon": 2048, "minibatch": 64}
@@ -70,13 +76,18 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, help="instead of each row's own number")
     parser.add_argument("--core", type=int, default=0, help="every run is pinned to it")
+    parser.add_argument("--checkout", nargs="*", default=[], metavar="PEER=PATH", help="where CleanRL, PureJaxRL lie")
     parser.add_argument("--environments", type=Path, default=Path.home() / ".cache" / "pistar" / "peers")
     chosen = parser.parse_args()
+    checkouts = dict(each.split("=", 1) for each in chosen.checkout)
+    for name in [name for name in chosen.peers if name in CHECKOUTS and name not in checkouts]:
+        print(f"{name} is left out: give its checkout, --checkout {name}=PATH")
+        chosen.peers.remove(name)
     pythons = {name: python for name in chosen.peers if (python := prepare(name, chosen.environments)) is not None}
     raw = []
     for name in chosen.rows:
         for seed in range(chosen.seeds):
-            for entry, (python, script, job) in entries(ROWS[name], pythons).items():
+            for entry, (python, script, job) in entries(ROWS[name], pythons, checkouts).items():
                 job |= {"seed": seed, "steps": chosen.steps or ROWS[name].steps}
                 found = run(python, script, job, chosen.core)
                 raw.append({"row": name, "entry": entry, "seed": seed, "job": job, **found})
@@ -106,12 +117,17 @@ def prepare(name: str, environments: Path) -> str | None:
     return str(place / "bin" / "python")
 
 
-def entries(row: Row, pythons: dict[str, str]) -> dict[str, tuple[str, Path, dict[str, Any]]]:
+def entries(
+    row: Row, pythons: dict[str, str], checkouts: dict[str, str]
+) -> dict[str, tuple[str, Path, dict[str, Any]]]:
     """Name -> (Python, script, job) of everything that a round runs."""
     job = {"task": row.task, "normalize": row.normalize, "threads": 1, **row.settings}
     found = {name: (sys.executable, HERE / "peers" / "ours.py", {**job, **way}) for name, way in row.ways.items()}
+    left_out = CONTINUOUS_ONLY if row.settings is CARTPOLE else DISCRETE_ONLY
     peers = {
-        name: (python, HERE / "peers" / PEERS[name][0], {**job, "library": name}) for name, python in pythons.items()
+        name: (python, HERE / "peers" / PEERS[name][0], {**job, "library": name, "checkout": checkouts.get(name)})
+        for name, python in pythons.items()
+        if name not in left_out
     }
     return {**peers, **found}
 
@@ -158,12 +174,11 @@ def to_markdown(whole: dict[str, Any]) -> str:
                 continue
             ratios = [speed(run) / reference[run["seed"]] for run in mine if run["seed"] in reference]
             ratio = f"{statistics.median(ratios):.2f} [{min(ratios):.2f}, {max(ratios):.2f}]" if ratios else ""
-            median = {
-                key: statistics.median(run[key] for run in mine) for key in ("peak_mb", "import_seconds", "return")
-            }
+            median = {key: statistics.median(run[key] for run in mine) for key in ("peak_mb", "import_seconds")}
+            returned = [run["return"] for run in mine if run["return"] is not None]
             lines.append(
                 f"| {name} | {entry} | {statistics.median(map(speed, mine)):,.0f} | {ratio} | {median['peak_mb']:.0f} "
-                f"| {median['import_seconds']:.1f} | {median['return']:.4g} |"
+                f"| {median['import_seconds']:.1f} | {f'{statistics.median(returned):.4g}' if returned else 'no episode'} |"
             )
             versions |= {f"{package} ({entry})": found for package, found in mine[0]["versions"].items()}
     seen = ", ".join(f"{name} {version}" for name, version in versions.items())
