@@ -28,6 +28,7 @@ def train(
     start_from: str | Path | None = None,
     quiet: bool = False,
     on_iteration: OnIteration | None = None,
+    profile: bool = False,
     **keywords: Any,
 ) -> Result:
     """Train a policy and judge it beside the task's baselines.
@@ -38,7 +39,7 @@ def train(
 
     ``config`` is a TOML file below them. ``out`` is the run directory, which must be new; by default the next free
     runs/TASK-ALGORITHM-SEED. ``start_from`` gives the first weights: a policy file or a run. ``on_iteration`` is called with
-    a Progress after every iteration, and ends the run by returning True.
+    a Progress after every iteration, and ends the run by returning True. ``profile`` measures where the time goes.
 
     Raises UsageError for settings that cannot be, EnvironmentFailure, NumericalError or StorageError where the run breaks
     off, and Interrupted, with all saved, on Ctrl-C or SIGTERM.
@@ -50,7 +51,9 @@ def train(
     # Imported here: it imports torch, which a mistake in the settings is told without.
     from pistar import training
 
-    return training.train(wanted, place, command=sys.argv, start_from=start, quiet=quiet, on_iteration=on_iteration)
+    return training.train(
+        wanted, place, command=sys.argv, start_from=start, quiet=quiet, on_iteration=on_iteration, profile=profile
+    )
 
 
 def make_experiment(task: str | Task, config: str | Path | None = None, **keywords: Any) -> Experiment:

@@ -29,6 +29,7 @@ from pistar.normalization import RewardScale
 from pistar.policies import POLICIES
 from pistar.policy import Policy
 from pistar.replay import Replay
+from pistar.report.profile import Profile
 from pistar.report.recorder import Recorder
 from pistar.rollout import Rollout
 from pistar.run import RunDirectory, differences
@@ -54,6 +55,7 @@ class Result:
     policy: Policy
     evaluation: Judgement
     reason: str  # why it ended: "steps", "stop_at", "time_limit" or "callback"
+    profile: Profile | None = None  # where the time went, where that was asked for
 
 
 OnIteration = Callable[[Progress], "bool | None"]
@@ -115,10 +117,15 @@ class Session:
         if cut:
             self.collector.cut(rollout)
         experience = rollout if self.replay is None else self.replay.add(rollout)
-        self.state, metrics = self.algorithm.improve(self.learner, experience, self.state, self.progress)
+        metrics = self.improve(experience)
         self.collector.absorb(rollout)
         self.iteration += 1
         return rollout, metrics
+
+    def improve(self, experience: Any) -> dict[str, float]:
+        """Learn from a rollout or a replay."""
+        self.state, metrics = self.algorithm.improve(self.learner, experience, self.state, self.progress)
+        return metrics
 
     def checkpoint(self) -> dict[str, Any]:
         """The whole state, for a checkpoint."""
@@ -157,8 +164,12 @@ def train(
     start_from: Path | None = None,
     quiet: bool = False,
     on_iteration: OnIteration | None = None,
+    profile: bool = False,
 ) -> Result:
-    """Run an experiment into the new directory ``out``; ``start_from`` warms up with the weights of a policy file."""
+    """Run an experiment into the new directory ``out``.
+
+    ``start_from`` warms up with the weights of a policy file; ``profile`` measures where the time goes.
+    """
     # The code of the policy that the experiment itself asks for is trusted, and no other could take the weights.
     trust = POLICIES.kind_of(experiment.algorithm.policy_kind(experiment.policy))
     initial = None if start_from is None else artefact.load(start_from, trust)
@@ -173,7 +184,20 @@ def train(
         checkpoints.save(0, {**session.checkpoint(), "offsets": {"metrics": 0, "evaluations": 0}})
         run.begin(experiment, list(command))
         recorder = stack.enter_context(Recorder(run, experiment, quiet=quiet))
+        if profile:
+            recorder.profile = clocks(session, recorder)
         return loop(session, run, recorder, checkpoints, on_iteration)
+
+
+def clocks(session: Session, recorder: Recorder) -> Profile:
+    """A profile whose clocks stand around a session's parts."""
+    profile = Profile()
+    profile.around(session.environment, "step", "environment")
+    profile.around(session.collector, "collect", "acting")
+    profile.around(session, "improve", "estimating")
+    profile.around(session.learner, "descend", "updating")
+    profile.around(recorder, "iteration", "reporting", whole=True)
+    return profile
 
 
 def resume(
@@ -231,6 +255,10 @@ def loop(
     )
     per_iteration, every = training.lanes * training.horizon, experiment.checkpoints.every or training.iterations
     boundary = session.environment.restoring == "boundary"
+    profile = recorder.profile
+    if profile is not None:
+        profile.around(evaluator, "judge", "evaluating", whole=True)
+        profile.around(checkpoints, "save", "saving", whole=True)
     # A run that was killed after its last iteration must not take another one.
     reason = (early(training, session) if session.iteration else None) or "steps"
     with Interruption() as interruption, ExitStack() as stack:
@@ -307,7 +335,7 @@ def finish(session: Session, run: RunDirectory, recorder: Recorder, reason: str)
     finally:
         evaluator.close()
     recorder.final(judgement, session.iteration, session.steps)
-    return Result(run.path, session.steps, session.seconds, session.policy, judgement, reason)
+    return Result(run.path, session.steps, session.seconds, session.policy, judgement, reason, recorder.profile)
 
 
 def provenance(session: Session) -> dict[str, Any]:

@@ -37,6 +37,7 @@ def of_training(wanted: Experiment, result: Result) -> str:
             "",
             *aligned([[name, str(path)] for name, path in places if path.exists()], left=(0, 1)),
             "",
+            *([] if result.profile is None else ["where the time went:", *aligned(result.profile.table()), ""]),
             "next:",
             f"  pistar watch {quoted(run.path)}",
             f"  pistar evaluate {quoted(run.path)}",

@@ -32,6 +32,7 @@ class Options:
     from_: str | None = None  # start with the weights of this policy file or run
     time_limit: str | None = None  # end after this much training, as 90s, 10m or 1h30m
     quiet: bool = False  # print nothing but errors
+    profile: bool = False  # say where the time went: environment, acting, estimating, updating, reporting, ...
 
     def __post_init__(self) -> None:
         if self.seeds < 1:

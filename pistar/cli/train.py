@@ -57,7 +57,8 @@ def run(asked: request.Request, wanted: experiment.Experiment, out: Path, quiet:
     from pistar import training
 
     start = None if asked.options.from_ is None else Path(asked.options.from_)
-    return training.train(wanted, out, command=sys.argv, start_from=start, quiet=quiet)
+    profile = asked.options.profile
+    return training.train(wanted, out, command=sys.argv, start_from=start, quiet=quiet, profile=profile)
 
 
 def train_seeds(asked: request.Request) -> int:

@@ -13,6 +13,7 @@ from pistar.experiment import Experiment
 from pistar.report import jsonl
 from pistar.report.jsonl import JsonLines
 from pistar.report.picture import learning_curve
+from pistar.report.profile import Profile
 from pistar.report.progress import Progress
 from pistar.report.sink import Sink
 from pistar.report.tensorboard import TensorBoardMirror
@@ -37,6 +38,7 @@ class Recorder:
         self, run: RunDirectory, experiment: Experiment, *, offsets: dict[str, int] | None = None, quiet: bool = False
     ) -> None:
         self.run, self.experiment = run, experiment
+        self.profile: Profile | None = None
         training, done, new = experiment.training, 0, not run.tensorboard.exists()
         if offsets is not None:
             jsonl.truncate_to(run.metrics, offsets["metrics"])
@@ -88,6 +90,8 @@ class Recorder:
         if collector.reward_scale is not None:
             record["reward/scale"] = collector.reward_scale.factor
         record["time"] = {"seconds": session.seconds, "steps_per_second": steps / max(session.seconds, 1e-9)}
+        if self.profile is not None:
+            record["time"]["profile"] = self.profile.so_far()
         for sink in self.sinks:
             sink.write(record)
         return record
