@@ -330,6 +330,8 @@ def finish(session: Session, run: RunDirectory, recorder: Recorder, reason: str)
         seeding.derive(training.seed, "final evaluation"),
         experiment.evaluation.deterministic,
     )
+    if recorder.profile is not None:
+        recorder.profile.around(evaluator, "judge", "evaluating", whole=True)
     try:
         judgement = evaluator.judge(session.policy, baselines=True)
     finally:

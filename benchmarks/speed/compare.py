@@ -4,7 +4,7 @@
 
 Every peer has a virtual environment of its own under ``--environments``, made on first use; one that cannot be installed
 is left out, with the reason. A round runs every entry once with one seed, so that a machine that becomes slower does so
-for all of them. Printed and kept in ``benchmarks/results/speed.json`` and ``.md``: steps per second (wall clock from the call
+for all of them. Printed and kept in ``benchmarks/results/NAME.json`` and ``.md``: steps per second (wall clock from the call
 that trains to its last update, imports excluded), the ratio to Stable-Baselines3 within the same round, peak memory, time
 of the imports, and the mean return of the last 100 training episodes.
 """
@@ -32,7 +32,7 @@ PEERS: dict[str, tuple[str, list[str]]] = {  # name -> its script, what it needs
     "skrl": ("skrl_peer.py", ["skrl", "gymnasium[mujoco]", "torch"]),
     "rsl_rl": ("rsl_rl_peer.py", ["rsl-rl-lib", "gymnasium[mujoco]", "torch"]),
     "cleanrl": ("cleanrl_peer.py", ["gymnasium", "torch", "tyro", "tensorboard"]),
-    "purejaxrl": ("purejaxrl_peer.py", ["jax", "flax", "distrax", "optax", "gymnax"]),
+    "purejaxrl": ("purejaxrl_peer.py", ["jax", "flax", "distrax", "optax", "gymnax==0.0.8", "brax", "navix"]),
 }
 CHECKOUTS = ("cleanrl", "purejaxrl")  # read from a checkout that is named, never installed
 CONTINUOUS_ONLY, DISCRETE_ONLY = ("rsl_rl",), ("cleanrl", "purejaxrl")  # what their scripts here can run
@@ -63,6 +63,9 @@ ROWS: dict[str, Row] = {
             "pistar, torch-native": {"task": "cartpole", "adapter": None},
         },
     ),
+    "cartpole-1M": Row(
+        "CartPole-v1", 1_024_000, CARTPOLE, {"pistar, torch-native": {"task": "cartpole", "adapter": None}}
+    ),
     "halfcheetah": Row("HalfCheetah-v5", 102_400, MUJOCO, normalize=True),
     "reacher": Row("Reacher-v5", 102_400, MUJOCO, normalize=True),
     "halfcheetah-1": Row("HalfCheetah-v5", 40_960, ALONE, normalize=True),
@@ -71,10 +74,11 @@ ROWS: dict[str, Row] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=[name for name in ROWS if name != "cartpole-1M"])
     parser.add_argument("--peers", nargs="*", choices=PEERS, default=[REFERENCE])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, help="instead of each row's own number")
+    parser.add_argument("--name", default="speed", help="of the results' files")
     parser.add_argument("--core", type=int, default=0, help="every run is pinned to it")
     parser.add_argument("--checkout", nargs="*", default=[], metavar="PEER=PATH", help="where CleanRL, PureJaxRL lie")
     parser.add_argument("--environments", type=Path, default=Path.home() / ".cache" / "pistar" / "peers")
@@ -92,12 +96,17 @@ def main() -> None:
                 found = run(python, script, job, chosen.core)
                 raw.append({"row": name, "entry": entry, "seed": seed, "job": job, **found})
                 print(f"{name}, seed {seed}, {entry}: {raw[-1].get('error') or speed(raw[-1])}", flush=True)
-    whole = {"command": " ".join(["python", *sys.argv]), "processor": processor(), "python": platform.python_version()}
+    whole = {
+        "name": chosen.name,
+        "command": " ".join(["python", *sys.argv]),
+        "processor": processor(),
+        "python": platform.python_version(),
+    }
     whole["runs"] = raw
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "speed.json").write_text(json.dumps(whole, indent=1) + "\n")
+    (RESULTS / f"{chosen.name}.json").write_text(json.dumps(whole, indent=1) + "\n")
     page = to_markdown(whole)
-    (RESULTS / "speed.md").write_text(page)
+    (RESULTS / f"{chosen.name}.md").write_text(page)
     print(page)
 
 
@@ -161,7 +170,7 @@ def processor() -> str:
 
 def to_markdown(whole: dict[str, Any]) -> str:
     """The table: medians over the rounds; a ratio is the median of the rounds' own ratios, with their range."""
-    lines = ["# speed", "", "    " + whole["command"], ""]
+    lines = [f"# {whole['name']}", "", "    " + whole["command"], ""]
     lines += ["| task | | steps/s | ratio to SB3 [range] | peak MB | import s | return, last 100 |", "| --- " * 7 + "|"]
     versions: dict[str, str] = {}
     for name in dict.fromkeys(run["row"] for run in whole["runs"]):

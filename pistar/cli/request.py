@@ -76,7 +76,7 @@ def resolve(name: str, options: Options, values: Mapping[str, Mapping[str, Any]]
     return settings.resolve(experiment.find_task(name), flat, config, "the flags")
 
 
-OWN = ("algorithm", "policy", "config", "out", "seeds", "from_", "quiet")  # options that are no settings
+OWN = ("algorithm", "policy", "config", "out", "seeds", "from_", "quiet", "profile")  # options that are no settings
 
 
 # ---- flags -----------------------------------------------------------------------------------------------------------

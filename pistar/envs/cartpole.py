@@ -35,6 +35,7 @@ class CartPole(NativeEnvironment):
         high = np.array([2 * FARTHEST, np.inf, 2 * STEEPEST, np.inf], np.float32)
         self.spaces = Spaces(Box(-high, high, dtype=np.float32), Discrete(2))
         super().__init__(lanes, device, random_elapsed)
+        self._limits = torch.tensor([FARTHEST, STEEPEST], device=self.device)
 
     def start(self, uniform: Tensor) -> World:
         """Nearly upright, nearly at rest."""
@@ -42,16 +43,21 @@ class CartPole(NativeEnvironment):
 
     def dynamics(self, world: World, action: Tensor) -> Transition:
         """Explicit Euler: positions move with the velocities before the step."""
-        x, speed, angle, turning = world["state"].unbind(-1)
-        force = action.to(x.dtype) * (2 * FORCE) - FORCE
+        state = world["state"]
+        position, velocity = state[..., 0::2], state[..., 1::2]  # of the cart and of the pole
+        angle, turning = state[..., 2], state[..., 3]
         sine, cosine = angle.sin(), angle.cos()
-        pull = (force + POLE_MOMENT * turning.square() * sine) / MASS
-        angular = (GRAVITY * sine - cosine * pull) / (HALF_LENGTH * (4 / 3 - POLE_MASS * cosine.square() / MASS))
-        linear = pull - POLE_MOMENT * angular * cosine / MASS
-        x, angle = x + TIME_STEP * speed, angle + TIME_STEP * turning
-        state = torch.stack((x, speed + TIME_STEP * linear, angle, turning + TIME_STEP * angular), -1)
-        terminated = (x.abs() > FARTHEST) | (angle.abs() > STEEPEST)
-        return Transition({"state": state}, torch.ones_like(x), terminated)
+        push = action.to(state.dtype) * (2 * FORCE / MASS) - FORCE / MASS
+        pull = push.addcmul(turning.square(), sine, value=POLE_MOMENT / MASS)
+        torque = (GRAVITY * sine).addcmul(cosine, pull, value=-1)
+        angular = torque / (HALF_LENGTH * 4 / 3 - (HALF_LENGTH * POLE_MASS / MASS) * cosine.square())
+        linear = pull.addcmul(angular, cosine, value=-POLE_MOMENT / MASS)
+        position = position.add(velocity, alpha=TIME_STEP)
+        velocity = velocity.add(torch.stack((linear, angular), -1), alpha=TIME_STEP)
+        terminated = (position.abs() > self._limits.to(position.dtype)).any(-1)
+        return Transition(
+            {"state": torch.stack((position, velocity), -1).flatten(-2)}, torch.ones_like(linear), terminated
+        )
 
     def observe(self, world: World) -> Tensor:
         """Position [m], velocity [m/s], angle from upright [rad], angular velocity [rad/s]: [B, 4]."""

@@ -109,14 +109,18 @@ class NativeEnvironment(Environment):
             self._steps += 1
             self._elapsed += 1
             truncated = self._elapsed >= self.time_limit
-            terminated = torch.zeros_like(truncated) if after.terminated is None else after.terminated
-            ended = terminated | truncated
+            terminated = after.terminated
+            if terminated is None:
+                terminated, ended = torch.zeros_like(truncated), truncated
+            else:
+                ended = terminated | truncated
             self._world, final = after.world, None
+            observation = self.observe(after.world)
             # A branch on data would make a GPU wait; there every step computes the starts and keeps those it needs.
             if self.device.type != "cpu" or bool(ended.any()):
-                final = self.observe(after.world)
+                final = observation
                 self._begin(ended)
-            observation = self.observe(self._world)
+                observation = self.observe(self._world)
         return Step(observation, after.reward, terminated, truncated, final, info=after.info)
 
     def _accept(self, action: Tensor) -> None:

@@ -11,6 +11,7 @@ import measure
 import numpy as np
 
 job = measure.job()
+jax.tree_map = jax.tree_util.tree_map  # what gymnax 0.0.8, for which it was written, still calls so
 sys.path.insert(0, f"{job['checkout']}/purejaxrl")
 ppo = importlib.import_module("ppo")
 imported = time.perf_counter() - measure.BEGAN
