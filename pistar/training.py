@@ -1,7 +1,8 @@
-"""The loop: collect, improve, absorb, report, evaluate, save.
+"""The loop: iterate, report, evaluate, save.
 
-Everything that decides what comes next lives in a `Session`, whose state is what a checkpoint holds: a run that was killed
-at any moment and resumed goes on bit for bit as if it had not been. Checkpoint 0 is written before the first step.
+What an iteration is, and all that decides what comes next, lives in a `Session`, whose state is what a checkpoint holds: a
+run that was killed at any moment and resumed goes on bit for bit as if it had not been. Checkpoint 0 is written before the
+first step.
 """
 
 from __future__ import annotations
@@ -14,25 +15,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from pistar import artefact, seeding
 from pistar.checkpoint import Checkpoints
-from pistar.collector import Collector
 from pistar.errors import CheckpointError, UsageError
 from pistar.evaluation import Evaluator, Judgement
 from pistar.experiment import Experiment, complete, read
 from pistar.interruption import Interruption
 from pistar.kernels.library import switched
-from pistar.learner import Learner
-from pistar.normalization import RewardScale
 from pistar.policies import POLICIES
 from pistar.policy import Policy
-from pistar.replay import Replay
 from pistar.report.profile import Profile
 from pistar.report.recorder import Recorder
-from pistar.rollout import Rollout
 from pistar.run import RunDirectory, differences
+from pistar.session import Session, adopt
 
 
 @dataclass(frozen=True)
@@ -59,101 +54,6 @@ class Result:
 
 
 OnIteration = Callable[[Progress], "bool | None"]
-
-
-class Session:
-    """The parts of a running experiment, wired together, and their common state."""
-
-    def __init__(self, experiment: Experiment) -> None:
-        training, seed = experiment.training, experiment.training.seed
-        if training.device == "cuda" and not torch.cuda.is_available():
-            raise UsageError(f"device is 'cuda', but torch {torch.__version__} finds no CUDA here; use --device cpu")
-        torch.set_num_threads(training.threads)
-        self.experiment, self.algorithm = experiment, experiment.algorithm
-        self.environment = experiment.task.make(training.lanes, training.execution, training=training.stagger)
-        generator = torch.Generator().manual_seed(seeding.derive(seed, "weights"))
-        if training.device != self.environment.device.type:
-            raise UsageError(
-                f"{self.environment.name} steps its lanes on the {self.environment.device.type}, but device is "
-                f"{training.device!r}; leave --device out (it moves worlds written in torch: `pistar tasks`)"
-            )
-        kind = self.algorithm.policy_kind(experiment.policy)
-        self.policy: Policy = kind.build(self.environment.spaces, generator).to(self.environment.device)
-        self.learner = Learner(
-            self.policy,
-            learning_rate=training.learning_rate.at(0.0),
-            optimizer=training.optimizer,
-            adam_epsilon=training.adam_epsilon,
-            max_gradient_norm=training.max_gradient_norm,
-            seed=seeding.derive(seed, "minibatches"),
-        )
-        discount = getattr(self.algorithm, "discount", 0.99)
-        scale = RewardScale(training.lanes, discount) if training.normalize_rewards else None
-        self.collector = Collector(self.environment, self.policy, seed=seed, reward_scale=scale)
-        self.replay = None
-        if self.algorithm.experience == "replay":
-            self.replay = Replay(
-                self.algorithm.replay_capacity, seeding.derive(seed, "replay"), self.environment.device
-            )
-        self.state = self.algorithm.init(self.policy, training.lanes)
-        self.iteration, self.seconds, self.best = 0, 0.0, float("-inf")
-        torch.manual_seed(seeding.derive(seed, "torch"))  # for modules that draw from the global stream (dropout)
-
-    @property
-    def steps(self) -> int:
-        """Steps that the environment has taken; entries whose action it ignored are none."""
-        return self.collector.steps
-
-    @property
-    def progress(self) -> float:
-        """Fraction of the planned steps that is done."""
-        training = self.experiment.training
-        return self.iteration * training.lanes * training.horizon / (training.schedule_steps or training.steps)
-
-    def iterate(self, cut: bool) -> tuple[Rollout, dict[str, float]]:
-        """One iteration; ``cut`` ends all episodes with its last step."""
-        self.learner.set_learning_rate(self.experiment.training.learning_rate.at(self.progress))
-        rollout = self.collector.collect(self.experiment.training.horizon)
-        if cut:
-            self.collector.cut(rollout)
-        experience = rollout if self.replay is None else self.replay.add(rollout)
-        metrics = self.improve(experience)
-        self.collector.absorb(rollout)
-        self.iteration += 1
-        return rollout, metrics
-
-    def improve(self, experience: Any) -> dict[str, float]:
-        """Learn from a rollout or a replay."""
-        self.state, metrics = self.algorithm.improve(self.learner, experience, self.state, self.progress)
-        return metrics
-
-    def checkpoint(self) -> dict[str, Any]:
-        """The whole state, for a checkpoint."""
-        state: dict[str, Any] = {
-            "learner": self.learner.state(),
-            "collector": self.collector.state(),
-            "algorithm": self.state,
-            "iteration": self.iteration,
-            "seconds": self.seconds,
-            "best": self.best,
-            "torch": torch.get_rng_state(),
-        }
-        if self.replay is not None:
-            state["replay"] = self.replay.state()
-        return state
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Continue from a checkpoint's state."""
-        try:
-            self.learner.load_state(state["learner"])
-            self.collector.load_state(state["collector"])
-            self.state = state["algorithm"]
-            if self.replay is not None:
-                self.replay.load_state(state["replay"])
-            self.iteration, self.seconds, self.best = state["iteration"], state["seconds"], float(state["best"])
-            torch.set_rng_state(state["torch"])
-        except (KeyError, RuntimeError, ValueError) as error:
-            raise CheckpointError(f"the checkpoint does not fit the experiment beside it ({error!r})") from error
 
 
 def train(
@@ -349,22 +249,6 @@ def provenance(session: Session) -> dict[str, Any]:
         "steps": session.steps,
         "seed": session.experiment.training.seed,
     }
-
-
-def adopt(session: Session, policy: Policy) -> None:
-    """Start from the weights and moments of another policy of the same kind and spaces."""
-    if policy.spaces != session.policy.spaces:
-        raise UsageError(
-            f"the policy to start from is for {policy.spaces}, this task has {session.policy.spaces}; "
-            "start from a policy of the same task"
-        )
-    try:
-        with torch.no_grad():
-            session.policy.load_state_dict(policy.state_dict())
-    except RuntimeError as error:
-        raise UsageError(
-            f"the policy to start from is built otherwise: {error}; give the same --policy settings"
-        ) from error
 
 
 def extend(experiment: Experiment, steps: int) -> Experiment:

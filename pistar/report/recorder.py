@@ -22,7 +22,7 @@ from pistar.run import RunDirectory
 from pistar.tree import leaves
 
 if TYPE_CHECKING:
-    from pistar.training import Session
+    from pistar.session import Session
 
 ENOUGH = 1_000_000  # entries of a leaf that its statistics look at
 

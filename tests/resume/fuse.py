@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from pistar import evaluation, training
+from pistar.collector import Collector
 from pistar.envs import worker_pool
 from pistar.learner import Learner
 from pistar.report import appending, recorder
@@ -177,7 +178,7 @@ def watch_steps(fuse: Fuse) -> None:
     before(Learner, "descend", "descend")
     before(worker_pool, "start_worker", "start worker")
     before(training.Session, "restore", "restore")
-    before(training.Collector, "load_state", "restore environment")
+    before(Collector, "load_state", "restore environment")
     before(Learner, "set_learning_rate", "iterate")  # the first act of an iteration
     before(training.Recorder, "__init__", "cut records")
     before(training, "loop", "loop")

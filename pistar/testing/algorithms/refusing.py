@@ -7,10 +7,10 @@ import math
 from pistar.errors import EnvironmentFailure, NumericalError
 from pistar.replay import Replay
 from pistar.rollout import Rollout
+from pistar.session import Session
 from pistar.testing.algorithms.rules import violate
 from pistar.testing.algorithms.trials import Trial, difference, kept, session, until_it_moves
 from pistar.testing.algorithms.worlds import Bandit
-from pistar.training import Session
 
 
 def check_refusal(trial: Trial) -> None:

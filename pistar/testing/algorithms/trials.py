@@ -19,11 +19,11 @@ from torch import Tensor
 from pistar import configuration, serialization
 from pistar.algorithms.algorithm import Algorithm
 from pistar.experiment import Experiment, resolve
+from pistar.session import Session
 from pistar.settings import table_of
 from pistar.tasks import TASKS
 from pistar.tasks.task import Actions, Task
 from pistar.testing.algorithms.rules import violate
-from pistar.training import Session
 
 KIND = "pistar-check"
 PATIENCE = 50  # iterations within which the first parameter must move
