@@ -94,11 +94,12 @@ def main() -> None:
             for entry, (python, script, job) in entries(ROWS[name], pythons, checkouts).items():
                 job |= {"seed": seed, "steps": chosen.steps or ROWS[name].steps}
                 found = run(python, script, job, chosen.core)
-                raw.append({"row": name, "entry": entry, "seed": seed, "job": job, **found})
+                noted = {key: value for key, value in job.items() if key != "checkout"}
+                raw.append({"row": name, "entry": entry, "seed": seed, "job": noted, **found})
                 print(f"{name}, seed {seed}, {entry}: {raw[-1].get('error') or speed(raw[-1])}", flush=True)
     whole = {
         "name": chosen.name,
-        "command": " ".join(["python", *sys.argv]),
+        "command": command(chosen),
         "processor": processor(),
         "python": platform.python_version(),
     }
@@ -108,6 +109,15 @@ def main() -> None:
     page = to_markdown(whole)
     (RESULTS / f"{chosen.name}.md").write_text(page)
     print(page)
+
+
+def command(chosen: argparse.Namespace) -> str:
+    """What makes these results again, without the places of this machine."""
+    rows, peers = " ".join(chosen.rows), " ".join(chosen.peers)
+    named = "" if chosen.name == "speed" else f" --name {chosen.name}"
+    checkouts = "".join(f" {name}=PATH" for name in chosen.peers if name in CHECKOUTS)
+    places = f" --checkout{checkouts}" if checkouts else ""
+    return f"python benchmarks/speed/compare.py{named} --rows {rows} --peers {peers} --seeds {chosen.seeds}{places}"
 
 
 def prepare(name: str, environments: Path) -> str | None:
