@@ -118,7 +118,12 @@ def _made() -> ctypes.CDLL | None:
     try:
         loaded = load()
     except Unavailable as reason:
-        log.info("native kernels are not used: %s; torch does their work, more slowly", reason)
+        wanted = switch() != "off"
+        log.log(
+            logging.WARNING if wanted else logging.INFO,
+            "native kernels are not used: %s; torch does their work, more slowly",
+            reason,
+        )
         return None
     from pistar.kernels import check
 
@@ -138,6 +143,11 @@ def identity() -> str:
 
 class Unavailable(Exception):
     """Why there are no kernels here."""
+
+
+def switch() -> str:
+    """``PISTAR_KERNELS``: "off" turns them off."""
+    return "off" if os.environ.get("PISTAR_KERNELS", "").lower() in ("off", "0", "no") else "on"
 
 
 def compiler() -> str:
@@ -176,7 +186,7 @@ def cache() -> Path:
 
 def load() -> ctypes.CDLL:
     """The library with its signatures; compiles it where it is not in the cache. Raises Unavailable."""
-    if os.environ.get("PISTAR_KERNELS", "").lower() in ("off", "0", "no"):
+    if switch() == "off":
         raise Unavailable("PISTAR_KERNELS is off")
     used = compiler()
     try:
