@@ -83,11 +83,11 @@ class NativeActing(Acting):
         made = self.network
         made.take()
         self._noise = made.policy.head.noise((horizon, lanes), generator, torch.float32, torch.device("cpu"))
-        self._outputs = torch.empty((horizon, lanes, made.outputs))
+        self._outputs = torch.empty((horizon, lanes, made.outputs), dtype=torch.float32)
         if made.gaussian:
             self._action, executed = (
-                torch.empty((horizon, lanes, made.outputs)),
-                torch.empty((horizon, lanes, made.outputs)),
+                torch.empty((horizon, lanes, made.outputs), dtype=torch.float32),
+                torch.empty((horizon, lanes, made.outputs), dtype=torch.float32),
             )
         else:
             self._action = torch.empty((horizon, lanes), dtype=torch.int64)

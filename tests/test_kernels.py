@@ -295,6 +295,27 @@ def test_kernels_that_compute_wrongly_are_not_used(
     assert "they compute wrongly here (gradient off by" in caplog.text
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_they_are_checked_wherever_they_are_first_asked_for(mode: Any) -> None:
+    with mode():
+        assert check.problem(library.load()) is None
+
+
+def test_torchs_default_precision_is_none_of_their_business() -> None:
+    policy, generator = policy_of("box"), torch.Generator().manual_seed(0)
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert check.problem(library.load()) is None
+        native = acting.of(policy, torch.device("cpu"))
+        native.begin(3, 2, generator)
+        with torch.no_grad():
+            executed = native.act(0, torch.zeros(2, 7, dtype=torch.float32))
+        assert executed.dtype == torch.float32
+        assert native.finish()[1].shape == (3, 2)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 def test_a_source_that_does_not_compile_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(library, "FLAGS", (*library.FLAGS, "-Dmemcpy=nonsense"))

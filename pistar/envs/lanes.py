@@ -97,7 +97,8 @@ class Batch:
             everything = (*self.observation, *self.final_observation, self.reward)
             arrays = [array for array in everything if array.dtype.kind == "f" and array.size]
             self._flat = [(array.reshape(-1), np.zeros(array.size, array.dtype)) for array in arrays]
-        return all(zeros.dot(flat) == 0 for flat, zeros in self._flat)
+        with np.errstate(invalid="ignore"):
+            return all(zeros.dot(flat) == 0 for flat, zeros in self._flat)
 
     def part(self, index: int, lanes: slice) -> Batch:
         """The views of slice number ``index``."""
