@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from pistar.estimators import accumulate
+
 
 class Moments(nn.Module):
     """Mean and variance of all samples so far, in float64, merged batch by batch (Chan, Golub & LeVeque 1979)."""
@@ -85,14 +87,13 @@ class RewardScale:
 
     def update(self, reward: Tensor, ended: Tensor, weight: Tensor) -> None:
         """Absorb a rollout's raw rewards [T, B]."""
-        trail = torch.empty(reward.shape, dtype=torch.float64)
-        running = self.discounted
-        for row, now, end in zip(trail, reward.double().cpu(), ended.cpu(), strict=True):
-            running = running * self.discount + now
-            row.copy_(running)
-            running = running.masked_fill(end, 0.0)
-        self.discounted = running
-        self.moments.update(trail.view(-1, 1), weight.cpu().flatten())
+        gains, ends = reward.double().cpu(), ended.cpu()
+        # The recurrence of the estimators, run forwards: what is carried into a step is what the step before it left.
+        carried = torch.full_like(gains, self.discount)
+        carried[1:].masked_fill_(ends[:-1], 0.0)
+        trail = accumulate(gains.flip(0), carried.flip(0), last=self.discounted).flip(0)
+        self.discounted = trail[-1].masked_fill(ends[-1], 0.0)
+        self.moments.update(trail.reshape(-1, 1), weight.cpu().flatten())
 
     def state(self) -> dict[str, Tensor]:
         """All that ``load_state`` needs."""
