@@ -71,7 +71,7 @@ def draw(by_lanes: list[dict[str, Any]], by_width: list[dict[str, Any]]) -> None
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("steps per second, one core")
     axes[0].set_title("lanes (64-64)", fontsize=10)
-    axes[1].set_title("width of both hidden layers (1024 lanes)", fontsize=10)
+    axes[1].set_title("width of both hidden layers (256 lanes)", fontsize=10)
     figure.savefig(RESULTS / "scaling.png", dpi=110)
 
 
@@ -92,7 +92,7 @@ def main() -> None:
         return found
 
     by_lanes = [point(lanes, 64) for lanes in LANES]
-    by_width = [point(1024, width) for width in WIDTHS]
+    by_width = [point(256, width) for width in WIDTHS]
     lines = ["# scaling", "", "    python benchmarks/speed/scaling.py", "", "![steps per second](scaling.png)", ""]
     lines += ["| lanes | width | steps/s | peak MB |", "| --- | --- | --- | --- |"]
     lines += [
