@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pistar.errors import UsageError
 from pistar.kernels import network
 from pistar.policy import Policy
 from pistar.tree import Tree, map_leaves
@@ -22,6 +23,10 @@ class Acting(ABC):
     """One rollout at a time: `begin`, then `act` once a step, then `finish`."""
 
     policy: Policy
+
+    def fits(self) -> bool:
+        """Whether the policy, which may have changed since, still acts in this way."""
+        return True
 
     @abstractmethod
     def begin(self, horizon: int, lanes: int, generator: torch.Generator) -> None:
@@ -78,6 +83,10 @@ class NativeActing(Acting):
         self._dtype: torch.dtype = head.action_dtype
         self._shape: tuple[int, ...] = tuple(made.policy.spaces.action.shape or ())
 
+    def fits(self) -> bool:
+        """See `network.fits`."""
+        return network.fits(self.policy)
+
     def begin(self, horizon: int, lanes: int, generator: torch.Generator) -> None:
         """Draw the noise, and make room."""
         made = self.network
@@ -93,17 +102,24 @@ class NativeActing(Acting):
             self._action = torch.empty((horizon, lanes), dtype=torch.int64)
             executed = self._action
         self._executed = executed.view(horizon, lanes, *self._shape).unbind(0)
+        self._seen = (lanes, made.inputs)
         self._lanes, arrays = lanes, (self._noise, self._outputs, self._action, executed)
         self._places = [array.data_ptr() for array in arrays]
         self._strides = [array.stride(0) * array.element_size() for array in arrays]
 
     def act(self, t: int, observation: Tree) -> Tree:
         """One call."""
+        if observation.dtype != torch.float32 or observation.shape != self._seen:
+            raise UsageError(
+                f"observations of shape {tuple(observation.shape)} and {observation.dtype}, expected float32 of shape "
+                f"{self._seen}, as the policy's observation space says; correct the environment's space or its observations"
+            )
+        observation = observation.contiguous()  # named, so that it lives until the call has read it
         (noise, outputs, action, executed), (a, b, c, d) = self._places, self._strides
         self._act(
             self._handle,
             self._lanes,
-            observation.contiguous().data_ptr(),
+            observation.data_ptr(),
             noise + a * t,
             outputs + b * t,
             action + c * t,

@@ -79,7 +79,7 @@ class Collector:
         finals: list[tuple[Tensor, Tree]] = []
         first_row = self.is_first.clone()
         with torch.inference_mode(False), torch.no_grad():
-            if self._acting is None or self._acting.policy is not self.policy:
+            if self._acting is None or self._acting.policy is not self.policy or not self._acting.fits():
                 self._acting = acting.of(self.policy, environment.device)
             self._acting.begin(horizon, lanes, self.generator)
             storage = Storage(horizon, lanes, self.observation, environment.device)

@@ -24,7 +24,7 @@ from pistar.algorithms import ALGORITHMS
 from pistar.algorithms.a2c import A2C
 from pistar.algorithms.ppo import PPO
 from pistar.envs.environment import Spaces
-from pistar.errors import NumericalError
+from pistar.errors import NumericalError, UsageError
 from pistar.experiment import find_task, resolve
 from pistar.kernels import check, library, network
 from pistar.learner import Learner
@@ -201,6 +201,36 @@ def test_acting_is_what_the_policy_itself_would_do(action: str) -> None:
         with torch.no_grad():
             for parameter in policy.parameters():
                 parameter.mul_(1.1)
+
+
+def test_acting_reads_observations_as_they_lie_in_memory_and_refuses_others() -> None:
+    policy = policy_of("box")
+    native = acting.of(policy, torch.device("cpu"))
+    assert isinstance(native, acting.NativeActing)
+    across = torch.randn(7, 5, generator=torch.Generator().manual_seed(0)).t()  # [5, 7], not contiguous
+    with torch.no_grad():
+        for observation in (across.contiguous(), across):
+            native.begin(1, 5, torch.Generator().manual_seed(1))
+            native.act(0, observation)
+            assert torch.allclose(native._outputs[0], policy.outputs(observation)[0], atol=1e-5)
+        for wrong in (across.double(), across[:, :6], across[:4]):
+            with pytest.raises(UsageError, match="expected float32"):
+                native.act(0, wrong)
+
+
+def test_a_policy_that_has_changed_since_is_looked_at_again() -> None:
+    policy = policy_of("discrete")
+    learner, batch = Learner(policy), batch_of(policy, 50, False)
+    assert isinstance(learner.differentiate(loss_of(PPO()), batch)[0], float)
+    for parameter in policy.actor.parameters():  # type: ignore[union-attr]
+        parameter.requires_grad_(False)
+    learner.differentiate(loss_of(PPO()), batch)
+    assert not learner.gradient[learner.slices["actor"]].any()
+    assert learner.gradient[learner.slices["critic"]].any()
+    native = acting.of(policy_of("box"), torch.device("cpu"))
+    assert native.fits()
+    native.policy.double()
+    assert not native.fits()
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)

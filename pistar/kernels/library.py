@@ -83,7 +83,6 @@ SIGNATURES: dict[str, tuple[object, tuple[object, ...]]] = {
     "network_box": (None, (Pointer,) * 5),
     "network_take": (None, (Pointer,) * 2),
     "network_act": (None, (Pointer, Long, *(Pointer,) * 5)),
-    "network_value": (None, (Pointer, Long, Pointer, Pointer)),
     "network_gradient": (None, (Pointer,) * 6),
     "tower_new": (Pointer, (ctypes.c_int, ctypes.c_int, Sizes)),
     "tower_free": (None, (Pointer,)),

@@ -1,4 +1,4 @@
-"""A dense actor-critic in the kernels: acting, values and gradients of a policy that `fits`.
+"""A dense actor-critic in the kernels: acting, and the gradients of a policy that `fits`.
 
 It keeps packed weights and one block's vectors, never parameters: those stay the policy's, in the order of its parts
 (actor tower, the head's log σ, critic tower), as the learner's flat vector has them.
@@ -11,15 +11,16 @@ import weakref
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pistar import heads, networks
 from pistar.closed_form import ClosedForm
 from pistar.kernels.library import Loss, Metrics, Minibatch, library
+from pistar.kernels.tower import ACTIVATIONS
 from pistar.policy import ActorCritic, Policy
 from pistar.rollout import Batch
 
-ACTIVATIONS = {nn.Tanh: 0, nn.ReLU: 1, nn.ELU: 2}
+OVERRIDABLE = {"outputs", "value", "evaluate", "act"}  # where an instance replaces one, torch must do the work
 SURROGATES = {"score": 0, "clipped": 1}
 
 
@@ -27,7 +28,7 @@ def fits(policy: Policy) -> bool:
     """Whether the kernels do what this policy does: exact classes only, since a subclass may do anything else."""
     return (
         type(policy) is ActorCritic
-        and not {"outputs", "value", "evaluate", "act"} & vars(policy).keys()  # replaced on the instance
+        and not OVERRIDABLE & vars(policy).keys()
         and type(policy.encoder) is networks.FlatEncoder
         and policy.encoder.plain
         and type(policy.actor) is networks.Tower
@@ -37,7 +38,7 @@ def fits(policy: Policy) -> bool:
             or (type(policy.head) is heads.GaussianHead and not policy.head.squash)
         )
         and all(type(tower.activation) in ACTIVATIONS for tower in towers(policy))
-        and len({type(tower.activation) for tower in towers(policy)}) == 1
+        and len({ACTIVATIONS[type(tower.activation)] for tower in towers(policy)}) == 1
         and all(p.dtype == torch.float32 and p.device.type == "cpu" and p.requires_grad for p in policy.parameters())
         and not any(module._forward_hooks or module._forward_pre_hooks for module in policy.modules())
     )
@@ -82,6 +83,7 @@ class Network:
             native.network_box(handle, *(x.data_ptr() for x in (head.centre, head.half_range, head.low, head.high)))
         self._batch, self._loss, self._metrics = Minibatch(), Loss(), Metrics()
         self._references = tuple(ctypes.addressof(x) for x in (self._batch, self._loss, self._metrics))
+        self._own = list(policy.parameters())
         self._parameters = torch.zeros(0)
 
     def normalize(self) -> None:
@@ -93,7 +95,7 @@ class Network:
             )
 
     def take(self) -> None:
-        """Take over parameters and normaliser, for `act` and `value` until the next call."""
+        """Take over parameters and normaliser, for acting until the next call."""
         parts = self.policy.parts().values()
         self._parameters = torch.cat([p.detach().flatten() for part in parts for p in part])
         self.normalize()
@@ -101,6 +103,8 @@ class Network:
 
     def takes(self, batch: Any) -> bool:
         """Whether a minibatch is of the kind that `gradient` reads."""
+        if OVERRIDABLE & vars(self.policy).keys() or not all(p.requires_grad for p in self._own):
+            return False  # changed since it was found to fit
         if type(batch) is not Batch or type(batch.observation) is not Tensor or type(batch.action) is not Tensor:
             return False
         rows = batch.advantage.shape[0]

@@ -31,14 +31,12 @@ void network_box(Network* net, const float* centre, const float* half_range, con
 }
 
 // Before a rollout: the parameters that `network_act` uses until the next call.
-void network_take(Network* net, const float* parameters) { take_parameters(*net, parameters, false, true); }
+void network_take(Network* net, const float* parameters) { take_parameters(*net, parameters, false); }
 
 void network_act(Network* net, long rows, const float* observation, const float* noise, float* outputs, void* action, float* executed) {
   outputs_of(*net, *net->actor, observation, rows, outputs);
   sample(*net, outputs, noise, rows, action, executed);
 }
-
-void network_value(Network* net, long rows, const float* observation, float* value) { outputs_of(*net, *net->critic, observation, rows, value); }
 
 void network_gradient(Network* net, const float* parameters, const Minibatch* batch, const Loss* loss, float* gradient, Metrics* metrics) {
   *metrics = gradient_of(*net, parameters, *batch, *loss, gradient);

@@ -32,9 +32,9 @@ struct Metrics {
   double loss, surrogate, entropy, value_error, kl, clip_fraction;
 };
 
-static inline void take_parameters(Network& net, const float* parameters, bool learning, bool critic) {
+static inline void take_parameters(Network& net, const float* parameters, bool learning) {
   net.actor->take(parameters + net.actor_at, learning);
-  if (critic && net.critic) net.critic->take(parameters + net.critic_at, learning);
+  if (learning) net.critic->take(parameters + net.critic_at, learning);
   if (net.head == GAUSSIAN)
     for (int i = 0; i < net.actions; i++) {
       float x = parameters[net.log_std_at + i];
@@ -256,7 +256,7 @@ static inline Metrics gradient_of(Network& net, const float* parameters, const M
   if (b.weight) for (long i = 0; i < b.rows; i++) total += b.weight[i];
   else total = (double)b.rows;
   double divisor = total > 0 ? total : 1.0;
-  take_parameters(net, parameters, true, true);
+  take_parameters(net, parameters, true);
   Ledger ledger;
   ledger.log_std.assign(net.actions, 0.0);
   Standard scaled = standard(b, total, loss.standardize);
