@@ -118,12 +118,23 @@ class Policy(nn.Module, ABC):
 
 
 class ActorCritic(Policy):
-    """An encoder, an actor and an optional critic; actor and critic see the same encoded observation."""
+    """An encoder, an actor and an optional critic; actor and critic see the same encoded observation.
+
+    ``mask`` is the entry of the observation that tells the head which choices are forbidden (`Head.forbid`).
+    """
 
     def __init__(
-        self, spaces_: Spaces, kind: Any, encoder: nn.Module, actor: nn.Module, head: Head, critic: nn.Module | None
+        self,
+        spaces_: Spaces,
+        kind: Any,
+        encoder: nn.Module,
+        actor: nn.Module,
+        head: Head,
+        critic: nn.Module | None,
+        mask: str | None = None,
     ) -> None:
         super().__init__()
+        self.mask = mask
         self.spaces, self.kind = spaces_, kind
         self.encoder, self.actor, self.head, self.critic = encoder, actor, head, critic
 
@@ -134,7 +145,7 @@ class ActorCritic(Policy):
 
     def outputs(self, observation: Tree, memory: Tree = None, is_first: Tensor | None = None) -> tuple[Tensor, Tree]:
         """Actor outputs [..., head.size]; no memory."""
-        return self.actor(self.encoder(observation)), memory
+        return self._permitted(self.actor(self.encoder(observation)), observation), memory
 
     def value(self, observation: Tree) -> Tensor:
         """V(s) [...]."""
@@ -146,9 +157,13 @@ class ActorCritic(Policy):
     def evaluate(self, observation: Tree, action: Tree) -> Evaluation:
         """One encoding, then both towers."""
         features = self.encoder(observation)
-        distribution = self.head(self.actor(features))
+        distribution = self.head(self._permitted(self.actor(features), observation))
         value = None if self.critic is None else self.critic(features).squeeze(-1)
         return Evaluation(distribution, distribution.log_prob(action), distribution.entropy(), value)
+
+    def _permitted(self, outputs: Tensor, observation: Tree) -> Tensor:
+        """The actor's outputs without what the observation's mask forbids."""
+        return outputs if self.mask is None else self.head.forbid(outputs, observation[self.mask])
 
     def absorb(self, observation: Tree, weight: Tensor | None = None) -> None:
         """Move the encoder's moments, where it has any."""

@@ -20,6 +20,7 @@ from torch import Tensor
 from pistar.collector import Collector
 from pistar.envs.environment import Environment, Spaces, State, Step
 from pistar.errors import UnsupportedSpace
+from pistar.families import FAMILIES
 from pistar.learner import Learner
 from pistar.policies import POLICIES
 from pistar.policy import Policy
@@ -112,7 +113,12 @@ ACTIONS: dict[str, spaces.Space[Any]] = {
     "tuple": spaces.Tuple((spaces.MultiBinary(2), spaces.Dict({"aim": spaces.Box(0.0, 9.0, (1,), np.float32)}))),
 }
 VARIANTS: dict[str, list[dict[str, Any]]] = {  # settings of a kind that change how it acts
-    "mlp": [{}, {"squash": True}, {"normalize": False, "critic": False, "hidden": (8,), "activation": "elu"}],
+    "mlp": [
+        {},
+        {"squash": True},
+        *({"distribution": name} for name in FAMILIES.names() if name not in ("gaussian", "squashed")),
+        {"normalize": False, "critic": False, "hidden": (8,), "activation": "elu"},
+    ],
     "linear-softmax": [
         {"features": "one-hot", "bins": (5,)},
         {"features": "tile-coding", "tilings": 4, "tiles": (3,), "critic": "linear"},
@@ -173,6 +179,7 @@ def cases() -> list[Any]:
         for number, options in enumerate(VARIANTS.get(kind, [{}]))
         for observation in OBSERVATIONS
         for action in ACTIONS
+        if "distribution" not in options or action in ("box", "dict", "tuple")
         if kind != "linear-softmax" or (observation == "box" and action == "discrete")  # else refused, see its tests
     ]
 

@@ -31,6 +31,7 @@ def fits(policy: Policy) -> bool:
         and not OVERRIDABLE & vars(policy).keys()
         and type(policy.encoder) is networks.FlatEncoder
         and policy.encoder.plain
+        and policy.mask is None
         and type(policy.actor) is networks.Tower
         and (policy.critic is None or type(policy.critic) is networks.Tower)
         and (
@@ -80,7 +81,8 @@ class Network:
         self.inputs, self.outputs = int(actor.sizes[0]), int(actor.sizes[-1])
         if self.gaussian:
             head: Any = policy.head
-            native.network_box(handle, *(x.data_ptr() for x in (head.centre, head.half_range, head.low, head.high)))
+            box = head.box
+            native.network_box(handle, *(x.data_ptr() for x in (box.centre, box.half_range, box.low, box.high)))
         self._batch, self._loss, self._metrics = Minibatch(), Loss(), Metrics()
         self._references = tuple(ctypes.addressof(x) for x in (self._batch, self._loss, self._metrics))
         self._own = list(policy.parameters())
