@@ -25,6 +25,11 @@ class JointHead(Head):
         self.sizes = [head.size for head in self._heads()]
         self.size = sum(self.sizes)
 
+    @property
+    def named(self) -> dict[str, Head]:
+        """The parts by name, those of a tuple by position: "0", "1", ..."""
+        return {str(key): head for key, head in self._items()}
+
     def forward(self, outputs: Tensor) -> Joint:
         """[..., Σ sizes] -> Joint."""
         shares = torch.split(outputs, self.sizes, dim=-1)
@@ -48,11 +53,10 @@ class JointHead(Head):
             raise UnsupportedSpace(
                 f"{where} is to mask actions of several parts: expected a Dict of masks by the parts' names, received {space}"
             )
-        heads = {str(key): head for key, head in self._items()}
         for name, child in space.spaces.items():
-            if name not in heads:
-                raise UnknownName(f"part of the action to mask in {where}:", name, heads)
-            heads[name].require_mask(child, f"{where}[{name!r}]")
+            if name not in self.named:
+                raise UnknownName(f"part of the action to mask in {where}:", name, self.named)
+            self.named[name].require_mask(child, f"{where}[{name!r}]")
 
     def rescale(self, weight: Tensor, gain: float) -> None:
         """Every part its own share."""

@@ -1,7 +1,8 @@
 """Conformance suites: they say in words which rule of a contract a part of your own breaks."""
 
 from pistar.testing.algorithms import check_algorithm
+from pistar.testing.distributions import check_distribution
 from pistar.testing.environments import check_environment
 from pistar.testing.violation import ContractViolation
 
-__all__ = ["ContractViolation", "check_algorithm", "check_environment"]
+__all__ = ["ContractViolation", "check_algorithm", "check_distribution", "check_environment"]
