@@ -12,6 +12,7 @@ from torch import Tensor, distributions
 
 from pistar.distributions import (
     Bernoulli,
+    Beta,
     Categorical,
     Distribution,
     Gaussian,
@@ -19,6 +20,7 @@ from pistar.distributions import (
     MultiCategorical,
     SquashedGaussian,
 )
+from pistar.distributions.beta import CANDIDATES
 from pistar.tree import Tree, leaves, map_leaves
 
 INFINITY = float("inf")
@@ -53,12 +55,16 @@ def multi_categorical(seed: int, *batch: int) -> MultiCategorical:
     return MultiCategorical(Joint(tuple(Categorical(normal(seed + n, *batch, n)) for n in (2, 4, 3))))
 
 
+def beta(seed: int, *batch: int) -> Beta:
+    return Beta(1 + normal(seed, *batch, 3).exp(), 1 + normal(seed + 100, *batch, 3).exp())
+
+
 def joint(seed: int, *batch: int) -> Joint:
     nested = Joint((bernoulli(seed, *batch), squashed(seed + 1, *batch)))
     return Joint({"gear": categorical(seed + 2, *batch), "pedal": gaussian(seed + 3, *batch), "rest": nested})
 
 
-MAKERS = [categorical, gaussian, squashed, bernoulli, multi_categorical, joint]
+MAKERS = [categorical, gaussian, squashed, beta, bernoulli, multi_categorical, joint]
 by_kind = pytest.mark.parametrize("make", MAKERS)
 
 
@@ -75,6 +81,9 @@ def draw_noise(distribution: Distribution, seed: int, *shape: int) -> Tree:
         if isinstance(parts, Mapping):
             return {key: draw_noise(part, seed + i, *shape) for i, (key, part) in enumerate(parts.items())}
         return tuple(draw_noise(part, seed + 10 + i, *shape) for i, part in enumerate(parts))
+    if isinstance(distribution, Beta):
+        size = (*shape, distribution.alpha.shape[-1], 2, CANDIDATES)
+        return torch.stack((normal(seed, *size), uniform(seed + 1, *size)), dim=-1)
     assert isinstance(distribution, Gaussian | SquashedGaussian)
     return normal(seed, *shape, distribution.mean.shape[-1])
 

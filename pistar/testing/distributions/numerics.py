@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pistar.heads import Head
 from pistar.testing.distributions.rules import violate
-from pistar.testing.distributions.trial import Trial, detached, finite
+from pistar.testing.distributions.trial import Trial, detached, finite, gradients_of
 from pistar.tree import Tree, map_leaves
 
 STEP, DIRECTIONS = 1e-6, 8
@@ -20,8 +20,8 @@ def check_gradients(trial: Trial) -> None:
     """Are derivatives along random directions those of finite differences?"""
     head = trial.head()
     outputs = trial.outputs(head, (3,)).requires_grad_()
-    other = head(trial.outputs(head, (3,), salt=5))
-    fixed = map_leaves(lambda x: x.detach().clone(), other)
+    with torch.no_grad():
+        fixed = head(trial.outputs(head, (3,), salt=5))
     _, action = trial.drawn(head, outputs.detach())
     weights = [outputs, *head.parameters()]
     quantities: dict[str, Callable[[], Tensor]] = {
@@ -31,12 +31,12 @@ def check_gradients(trial: Trial) -> None:
         "kl from another": lambda: fixed.kl(head(outputs)).sum(),
     }
     for name, quantity in quantities.items():
-        gradients = torch.autograd.grad(quantity(), weights, allow_unused=True)
+        gradients = gradients_of(quantity(), weights)
         generator = trial.generator(6)
         for _ in range(DIRECTIONS):
             along = [torch.randn(w.shape, generator=generator, dtype=w.dtype) for w in weights]
             expected = _difference(quantity, weights, along)
-            found = sum(float((g * v).sum()) for g, v in zip(gradients, along, strict=True) if g is not None)
+            found = sum(float((g * v).sum()) for g, v in zip(gradients, along, strict=True))
             if not abs(found - expected) <= 1e-5 * (1 + abs(expected)):
                 violate(
                     "gradients",
@@ -95,11 +95,13 @@ def _check_extreme(trial: Trial, head: Head, outputs: Tensor, what: str) -> None
     outputs = outputs.clone().requires_grad_()
     distribution, action = trial.drawn(head, outputs)
     mode = detached(distribution.mode())
+    with torch.no_grad():
+        opposite = head(-outputs)
     total = {
         "log_prob of a sample": distribution.log_prob(action),
         "log_prob of the mode": distribution.log_prob(mode),
         "entropy": distribution.entropy(),
-        "kl": distribution.kl(map_leaves(lambda x: x.detach(), head(-outputs))),
+        "kl": distribution.kl(opposite),
     }
     results: dict[str, Tree] = {
         **total,
@@ -112,13 +114,8 @@ def _check_extreme(trial: Trial, head: Head, outputs: Tensor, what: str) -> None
             violate("extremes", f"{what} make {name} NaN or infinite")
     learned = [outputs, *head.parameters()]
     for name, value in total.items():
-        if value.requires_grad and not finite(tuple(_gradients(value, learned))):
+        if not finite(tuple(gradients_of(value.sum(), learned))):
             violate("extremes", f"{what} make the gradient of {name} NaN or infinite")
-
-
-def _gradients(value: Tensor, learned: list[Tensor]) -> list[Tensor]:
-    found = torch.autograd.grad(value.sum(), learned, allow_unused=True, retain_graph=True)
-    return [gradient for gradient in found if gradient is not None]
 
 
 def check_nan(trial: Trial) -> None:
@@ -126,7 +123,7 @@ def check_nan(trial: Trial) -> None:
     head = trial.head()
     outputs = trial.outputs(head).expand(head.size, head.size).clone()
     _, action = trial.drawn(head, outputs)
-    log_prob = head(outputs.fill_diagonal_(float("nan"))).log_prob(action)  # one output of each row
+    log_prob = head(outputs.fill_diagonal_(float("nan"))).log_prob(action).detach()  # one output of each row
     if not bool(log_prob.isnan().all()):
         hidden = int((~log_prob.isnan()).nonzero()[0])
         violate("nan", f"output {hidden} is NaN, and the log-probability {float(log_prob[hidden])}")

@@ -12,7 +12,7 @@ from pistar.errors import PistarError
 from pistar.heads import Head
 from pistar.testing.distributions.rules import violate
 from pistar.testing.distributions.structure import is_box
-from pistar.testing.distributions.trial import Trial
+from pistar.testing.distributions.trial import Trial, gradients_of
 from pistar.tree import Tree, leaves, map_leaves
 
 SAMPLES, CHUNKS = 20_000, 50
@@ -93,15 +93,7 @@ def check_score(trial: Trial) -> None:
     for chunk in range(CHUNKS):
         part = map_leaves(lambda x, c=chunk: x[c * rows : (c + 1) * rows], action)
         log_prob = head(outputs.expand(rows, head.size)).log_prob(part).mean()
-        gradients = torch.autograd.grad(log_prob, weights, allow_unused=True)
-        means.append(
-            torch.cat(
-                [
-                    torch.zeros_like(w).flatten() if g is None else g.flatten()
-                    for g, w in zip(gradients, weights, strict=True)
-                ]
-            )
-        )
+        means.append(torch.cat([gradient.flatten() for gradient in gradients_of(log_prob, weights)]))
     mean, error = torch.stack(means).mean(0), torch.stack(means).std(0) / math.sqrt(CHUNKS)
     worst = int(((mean.abs() - 1e-9) / (error + 1e-12)).argmax())
     if float(mean[worst].abs()) > DEVIATIONS * float(error[worst]) + 1e-9:
@@ -109,6 +101,19 @@ def check_score(trial: Trial) -> None:
         violate(
             "samples", f"E[∂ log π(a) / ∂ {where}] is {float(mean[worst]):.4f} ± {float(error[worst]):.4f} over samples"
         )
+
+
+def check_ratio(trial: Trial) -> None:
+    """Is E[π'(a) / π(a)] 1 for neighbours π' of π? It is not where dimensions that log_prob takes for independent are not."""
+    head = trial.head()
+    one, action = trial.many(head, SAMPLES)
+    for salt in (21, 22, 23):
+        with torch.no_grad():
+            outputs = trial.outputs(head) + 0.3 * trial.outputs(head, (), salt)
+            ratio = (head(outputs.expand(SAMPLES, head.size)).log_prob(action) - one.log_prob(action)).exp()
+        mean, error = float(ratio.mean()), float(ratio.std()) / math.sqrt(SAMPLES)
+        if not abs(mean - 1) <= DEVIATIONS * error + 1e-6:
+            violate("samples", f"E[π'(a) / π(a)] is {mean:.4f} ± {error:.4f} for a neighbour π' of π, expected 1")
 
 
 def check_entropy_and_divergence(trial: Trial) -> None:
@@ -154,4 +159,4 @@ def _central(head: Head, mode: Tree, action: Tree) -> bool:
     return bool(pairs) and all(bool((((a < m).double().mean(0) - 0.5).abs() < error).all()) for m, a in pairs)
 
 
-CHECKS = (check_probabilities, check_density, check_score, check_entropy_and_divergence, check_mode)
+CHECKS = (check_score, check_ratio, check_probabilities, check_density, check_entropy_and_divergence, check_mode)

@@ -75,6 +75,7 @@ def check_rows(trial: Trial) -> None:
             "kl": (alone.kl(head(outputs[5 - i])), distribution.kl(other)[i]),
         }
         for name, (found, expected) in pairs.items():
+            found, expected = found.detach(), expected.detach()
             if not torch.allclose(found, expected, rtol=1e-9, atol=1e-9):
                 violate("rows", f"{name} of row {i} is {float(found)} alone and {float(expected)} within a batch of 6")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,3 +107,11 @@ def equal(one: Tree, other: Tree) -> bool:
 def finite(tree: Tree) -> bool:
     """Whether every number is."""
     return all(bool(torch.isfinite(leaf).all()) for _, leaf in leaves(tree))
+
+
+def gradients_of(value: Tensor, weights: Sequence[Tensor]) -> list[Tensor]:
+    """∇ of a scalar, 0 with respect to what it does not depend on; its graph is kept."""
+    if not value.requires_grad:
+        return [torch.zeros_like(weight) for weight in weights]
+    found = torch.autograd.grad(value, weights, allow_unused=True, retain_graph=True)
+    return [torch.zeros_like(w) if g is None else g for g, w in zip(found, weights, strict=True)]
