@@ -58,7 +58,7 @@ class Collector:
         seen, rewards, ended, valid = [], [], [], []
         for _ in range(steps):
             seen.append(map_leaves(torch.clone, observation))
-            step = self.environment.step(random_action(space, self.environment.lanes, self.environment.device))
+            step = self.environment.step(self._random_action(observation))
             rewards.append(step.reward.clone())
             ended.append(step.ended.clone())
             valid.append(torch.ones_like(step.ended) if step.valid is None else step.valid.clone())
@@ -69,6 +69,17 @@ class Collector:
             reward = torch.stack(rewards)
             self.reward_scale.update(reward, torch.stack(ended), weight)
             self.reward_scale.discounted.zero_()
+
+    def _random_action(self, observation: Tree) -> Tree:
+        """As `random_action`; with a mask, what the head gives for outputs of 0 that are not forbidden."""
+        if self.policy.mask is None:
+            return random_action(self.environment.spaces.action, self.environment.lanes, self.environment.device)
+        head = self.policy.head
+        outputs = torch.zeros(self.environment.lanes, head.size, device=self.environment.device)
+        with torch.no_grad():
+            noise = head.noise(outputs.shape[:-1], self.generator, outputs.dtype, outputs.device)
+            allowed = head(head.forbid(outputs, observation[self.policy.mask]))
+            return head.to_environment(allowed.sample(noise))
 
     def collect(self, horizon: int) -> Rollout:
         """The next ``horizon`` steps of every lane.

@@ -48,6 +48,7 @@ class Policy(nn.Module, ABC):
     kind: Any
     spaces: Spaces
     head: Head
+    mask: str | None = None  # the entry of the observation that forbids choices, see `Head.forbid`
 
     @abstractmethod
     def parts(self) -> dict[str, list[nn.Parameter]]:
