@@ -52,6 +52,10 @@ class Head(nn.Module, ABC):
     def forward(self, outputs: Tensor) -> Distribution:
         """[..., size] -> a distribution of batch shape [...]."""
 
+    def forbid(self, outputs: Tensor, mask: Tree) -> Tensor:
+        """Outputs [..., size] from whose distribution the choices are taken where ``mask`` is 0; discrete choices only."""
+        raise UsageError(f"a {type(self).__name__} has no choices to forbid; masks are for discrete actions")
+
     @abstractmethod
     def noise(self, shape: tuple[int, ...], generator: torch.Generator, dtype: torch.dtype, device: Any) -> Tree:
         """All the noise that sampling actions of batch shape ``shape`` takes, e.g. (T, B), in one draw."""
@@ -77,6 +81,10 @@ class CategoricalHead(Head):
     def forward(self, outputs: Tensor) -> Categorical:
         """[..., n] -> Categorical."""
         return Categorical(outputs)
+
+    def forbid(self, outputs: Tensor, mask: Tree) -> Tensor:
+        """``mask`` [..., n]."""
+        return outputs.masked_fill(mask == 0, -torch.inf)
 
     def noise(self, shape: tuple[int, ...], generator: torch.Generator, dtype: torch.dtype, device: Any) -> Tensor:
         """Uniform on [0, 1): [*shape]."""
@@ -228,6 +236,14 @@ class JointHead(Head):
         """[..., Σ sizes] -> Joint."""
         shares = torch.split(outputs, self.sizes, dim=-1)
         return Joint(self._assemble([head(share) for head, share in zip(self._heads(), shares, strict=True)]))
+
+    def forbid(self, outputs: Tensor, mask: Tree) -> Tensor:
+        """A mask for each part that has choices to forbid, by its name or position."""
+        shares = list(torch.split(outputs, self.sizes, dim=-1))
+        for place, (key, head) in enumerate(self._items()):
+            if (key in mask) if isinstance(mask, Mapping) else (key < len(mask)):
+                shares[place] = head.forbid(shares[place], mask[key])
+        return torch.cat(shares, -1)
 
     def noise(self, shape: tuple[int, ...], generator: torch.Generator, dtype: torch.dtype, device: Any) -> Tree:
         """The parts' noise, drawn in their order."""

@@ -19,6 +19,7 @@ from pistar.distributions import Distribution
 from pistar.envs.environment import Spaces
 from pistar.errors import NumericalError, UsageError
 from pistar.heads import Head
+from pistar.segments import Segments
 from pistar.tree import Tree, first_leaf, map_leaves
 
 
@@ -42,12 +43,16 @@ class Policy(nn.Module, ABC):
     """The contract. ``kind`` is the frozen dataclass that built the policy and can build it again.
 
     A subclass gives ``parts`` (what the learner optimises, by name), ``outputs`` (the head's inputs), and ``value`` where
-    it has a critic. ``memory`` is None for policies that see one observation at a time.
+    it has a critic. ``memory`` is None for policies that see one observation at a time. A policy with a memory gives
+    ``initial_memory`` and ``value_along`` too, and is given `pistar.segments.Segments` in the place of observations
+    wherever more than one step is read.
     """
 
     kind: Any
     spaces: Spaces
     head: Head
+    segment: int = 1  # steps that are learned from in one piece: 1 without a memory
+    burn_in: int = 0  # steps before a segment that bring its memory up to date
 
     @abstractmethod
     def parts(self) -> dict[str, list[nn.Parameter]]:
@@ -60,6 +65,10 @@ class Policy(nn.Module, ABC):
     def value(self, observation: Tree) -> Tensor:
         """V(s) [...]; raises UsageError where there is no critic."""
         raise UsageError(f"a {type(self).__name__} policy has no value function, which this algorithm needs")
+
+    def value_along(self, segments: Segments) -> tuple[Tensor, Tree]:
+        """V(s) [L, N], and the memory after every step [L, N, ...] as ``value_along`` takes it; with a memory only."""
+        raise UsageError(f"a {type(self).__name__} policy has no memory, so it has no values along segments")
 
     @abstractmethod
     def evaluate(self, observation: Tree, action: Tree) -> Evaluation:
@@ -79,7 +88,7 @@ class Policy(nn.Module, ABC):
                 )
 
     def initial_memory(self, lanes: int) -> Tree:
-        """The memory at the start of ``lanes`` episodes."""
+        """The memory at the start of ``lanes`` episodes, [N, ...]; None for a policy without one."""
         return None
 
     def act(
