@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pistar import segments
 from pistar.errors import UsageError
 from pistar.kernels import network
 from pistar.policy import Policy
@@ -59,8 +60,12 @@ class PlainActing(Acting):
 
     def act(self, t: int, observation: Tree) -> Tree:
         """By the policy's own forward pass."""
-        head = self.policy.head
         outputs, _ = self.policy.outputs(observation)
+        return self.take(t, outputs)
+
+    def take(self, t: int, outputs: Tensor) -> Tree:
+        """Sample from outputs, and record both."""
+        head = self.policy.head
         action = head(outputs).sample(self._noise[t])
         self._outputs.append(outputs)
         self._actions.append(action)
@@ -70,6 +75,56 @@ class PlainActing(Acting):
         """Stacked."""
         action = map_leaves(lambda *x: torch.stack(x), self._actions[0], *self._actions[1:])
         return action, self.policy.head(torch.stack(self._outputs)).log_prob(action)
+
+
+class RememberingActing(Acting):
+    """A policy with a memory, which goes on from rollout to rollout and is kept where segments begin."""
+
+    def __init__(self, policy: Policy, device: torch.device) -> None:
+        self.policy, self._plain = policy, PlainActing(policy, device)
+        self.memory: Tree = None  # [B, ...] after the last step; None: all lanes begin an episode
+        self._begins: Tensor | None = None  # [B] where the next step begins an episode; None: nowhere
+        self._kept: dict[int, Tree] = {}  # step -> the memory before it
+        self._starts: list[int] = []  # the steps before which it is kept, by segment
+
+    def recall(self, memory: Tree, is_first: Tensor) -> None:
+        """Go on from ``memory`` [B, ...] (None: that of starts), zeroed where ``is_first`` [B]; before `begin`."""
+        self.memory = memory
+        self.forget(is_first)
+
+    def forget(self, begins: Tensor) -> None:
+        """The next step begins an episode on these lanes, [B] bool."""
+        self._begins = begins if begins.device.type != "cpu" or bool(begins.any()) else None
+
+    def begin(self, horizon: int, lanes: int, generator: torch.Generator) -> None:
+        """Draw the noise; raises UsageError where the rollout does not hold whole segments."""
+        length = self.policy.segment
+        if horizon % length != 0:
+            raise UsageError(
+                f"a horizon of {horizon} steps does not hold whole segments of {length}; expected a multiple, such as "
+                f"{-(-horizon // length) * length}: change --horizon, or the policy's segment"
+            )
+        if self.memory is None:
+            self.memory = self.policy.initial_memory(lanes)
+        self._starts = [segments.start_of(k, length, self.policy.burn_in) for k in range(horizon // length)]
+        self._kept = {}
+        self._plain.begin(horizon, lanes, generator)
+
+    def act(self, t: int, observation: Tree) -> Tree:
+        """By the policy's own forward pass of one step."""
+        if t in self._starts:
+            self._kept[t] = self.memory
+        outputs, self.memory = self.policy.outputs(observation, self.memory, self._begins)
+        return self._plain.take(t, outputs)
+
+    def finish(self) -> tuple[Tree, Tensor]:
+        """Stacked."""
+        return self._plain.finish()
+
+    def memories(self) -> Tree:
+        """The memory where segments begin: [T/L, B, ...]."""
+        kept = [self._kept[t] for t in self._starts]
+        return map_leaves(lambda *x: torch.stack(x), kept[0], *kept[1:])
 
 
 class NativeActing(Acting):
@@ -137,5 +192,7 @@ class NativeActing(Acting):
 
 def of(policy: Policy, device: torch.device) -> Acting:
     """How this policy acts in an environment on that device."""
+    if policy.initial_memory(1) is not None:
+        return RememberingActing(policy, device)
     made = network.of(policy) if device.type == "cpu" else None
     return PlainActing(policy, device) if made is None else NativeActing(made)

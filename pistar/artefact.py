@@ -2,7 +2,8 @@
 
 What a file says is data: loading builds a registered policy kind from its settings and fills in tensors. A kind of the
 user's own is a module to import, which a file may name but never cause: it is built only when the caller names the same
-``module:Class`` as trusted, and only if its source is still the one that the file was written with.
+``module:Class`` as trusted, and only if its source is still the one that the file was written with. The same holds for
+every module that a kind's settings name as a part of the policy.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pistar.envs.environment import Spaces
 from pistar.errors import ArtefactError, UsageError
 from pistar.policies import POLICIES
 from pistar.policy import Policy
+from pistar.registry import load as load_class
 
 KIND = "pistar-policy"
 
@@ -39,6 +41,8 @@ def save(policy: Policy, path: Path, provenance: dict[str, Any] | None = None) -
     }
     if ":" in kind:
         header["source_sha256"] = source_digest(type(policy.kind))
+    if modules_of(policy.kind):
+        header["module_sha256"] = {name: source_digest(import_class(name)) for name in modules_of(policy.kind)}
     tensors = {name.replace(".", "/"): tensor for name, tensor in policy.state_dict().items()}
     serialization.write(path, {"tensors": tensors}, KIND, header)
 
@@ -46,8 +50,9 @@ def save(policy: Policy, path: Path, provenance: dict[str, Any] | None = None) -
 def load(path: str | Path, trust: str | None = None) -> Policy:
     """The policy of a file, or of a run directory (its ``policy.safetensors``), ready to act on the CPU.
 
-    ``trust`` names the ``module:Class`` of a policy kind of your own that the file may use. Raises ArtefactError where the
-    file is truncated, altered, of another version, or names code that is not trusted; nothing is imported then.
+    ``trust`` names the ``module:Class`` of a policy kind of your own, or of its parts, that the file may use; several are
+    separated by commas. Raises ArtefactError where the file is truncated, altered, of another version, or names code that is
+    not trusted; nothing is imported then.
     """
     path = Path(path)
     if path.is_dir():
@@ -58,7 +63,10 @@ def load(path: str | Path, trust: str | None = None) -> Policy:
         kind = table.pop("kind")
         space = Spaces(spaces.decode(header["observation_space"]), spaces.decode(header["action_space"]))
         cls = _kind_class(kind, header, trust, path)
-        policy: Policy = configuration.build(cls, table, str(path)).build(space, torch.Generator().manual_seed(0))
+        described = configuration.build(cls, table, str(path))
+        for name in modules_of(described):
+            require_trust(name, header.get("module_sha256", {}).get(name), trust, path)
+        policy: Policy = described.build(space, torch.Generator().manual_seed(0))
         policy.to({"float32": torch.float32, "float64": torch.float64}[header["dtype"]])
         tensors = {name.replace("/", "."): tensor for name, tensor in state["tensors"].items()}
         policy.load_state_dict(tensors)
@@ -84,17 +92,37 @@ def _kind_class(kind: str, header: dict[str, Any], trust: str | None, path: Path
         raise ArtefactError(
             f"{path} holds a policy of the kind {kind!r}, which this pistar does not have (known: {known})"
         )
-    if trust != kind:
+    return require_trust(kind, header.get("source_sha256"), trust, path)
+
+
+def require_trust(name: str, digest: Any, trust: str | None, path: Path) -> Any:
+    """The class ``name``, imported only if the caller trusts it; refused where its source is another than the file's."""
+    if name not in (trust or "").split(","):
         raise ArtefactError(
-            f"{path} uses the policy kind {kind!r}, which is code outside pistar; nothing was imported. "
-            f"If you trust it, say so: --trust {kind} (or trust={kind!r})"
+            f"{path} uses {name!r}, which is code outside pistar; nothing was imported. "
+            f"If you trust it, say so: --trust {name} (or trust={name!r}; several are separated by commas)"
         )
-    cls = POLICIES.get(kind)
-    if header.get("source_sha256") != source_digest(cls):
+    cls = import_class(name)
+    if digest != source_digest(cls):
         raise ArtefactError(
-            f"{path} was written with another version of {kind}'s source; restore that version to load it"
+            f"{path} was written with another version of {name}'s source; restore that version to load it"
         )
     return cls
+
+
+def modules_of(kind: Any) -> list[str]:
+    """Every ``module:Class`` that the settings of a policy kind name."""
+    return list(kind.modules()) if hasattr(kind, "modules") else []
+
+
+def code_of(kind: Any) -> str:
+    """What ``trust`` must say for a file of this kind to be loaded."""
+    return ",".join((POLICIES.kind_of(kind), *modules_of(kind)))
+
+
+def import_class(name: str) -> Any:
+    """The class of a ``module:Class``."""
+    return load_class(name, "part of a policy")
 
 
 def source_digest(cls: type) -> str:

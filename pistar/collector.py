@@ -16,6 +16,7 @@ from torch import Tensor
 
 from pistar import acting, seeding
 from pistar.envs.environment import Environment
+from pistar.envs.wrappers import begins
 from pistar.errors import EnvironmentFailure
 from pistar.normalization import RewardScale
 from pistar.policy import Policy
@@ -37,6 +38,9 @@ class Collector:
         self.returns: deque[float] = deque(maxlen=100)  # of the last finished episodes, raw and undiscounted
         self.lengths: deque[int] = deque(maxlen=100)
         self.observation: Tree = None
+        self.memory: Tree = (
+            None  # [B, ...] the policy's memory after the last step; None: it has none, or has not begun
+        )
         self.is_first = torch.ones(environment.lanes, dtype=torch.bool, device=environment.device)
         self.episodes = 0  # that ended in the last rollout
         self.info: dict[str, float] = {}  # the environment's own scalars, their means over the last rollout
@@ -92,6 +96,9 @@ class Collector:
         with torch.inference_mode(False), torch.no_grad():
             if self._acting is None or self._acting.policy is not self.policy or not self._acting.fits():
                 self._acting = acting.of(self.policy, environment.device)
+            remembering = self._acting if isinstance(self._acting, acting.RememberingActing) else None
+            if remembering is not None:
+                remembering.recall(self.memory, self.is_first)
             self._acting.begin(horizon, lanes, self.generator)
             storage = Storage(horizon, lanes, self.observation, environment.device)
             for t in range(horizon):
@@ -102,11 +109,17 @@ class Collector:
                     index = step.ended.nonzero().squeeze(-1)
                     if len(index):
                         finals.append((index + t * lanes, map_leaves(lambda x, i=index: x[i], step.final_observation)))
+                if remembering is not None:
+                    remembering.forget(begins(step))
                 self.observation = step.observation
             # The environment owns what it returned; the next rollout starts from a copy.
             self.observation = map_leaves(torch.clone, self.observation)
             action, log_prob = self._acting.finish()
-        return self._finish(storage, action, log_prob, finals, first_row)
+        rollout = self._finish(storage, action, log_prob, finals, first_row)
+        if remembering is not None:
+            self.memory, rollout.memory = remembering.memory, remembering.memories()
+            rollout.burn_in = self.policy.burn_in
+        return rollout
 
     def _finish(
         self, storage: Storage, action: Tree, log_prob: Tensor, finals: list[tuple[Tensor, Tree]], first_row: Tensor
@@ -115,9 +128,9 @@ class Collector:
         raw, ended = storage.reward, storage.terminated | storage.truncated
         weight = None if bool(storage.valid.all()) else storage.valid.to(raw.dtype)
         # An ignored action's entry begins an episode too, so that memory is fresh before and after it.
-        begins = ended | ~storage.valid
-        is_first = torch.cat((first_row.unsqueeze(0), begins[:-1]))
-        self.is_first = begins[-1].clone()
+        starts = ended | ~storage.valid
+        is_first = torch.cat((first_row.unsqueeze(0), starts[:-1]))
+        self.is_first = starts[-1].clone()
         self._raw = (raw, ended, weight)
         self._count(raw, ended, storage.valid)
         self.info = storage.means()
@@ -218,6 +231,8 @@ class Collector:
             "is_first": self.is_first,
             "running": torch.from_numpy(self._running.copy()),
         }
+        if self.memory is not None:
+            state["memory"] = self.memory
         if self.reward_scale is not None:
             state["reward_scale"] = self.reward_scale.state()
         return state
@@ -230,6 +245,7 @@ class Collector:
         self.returns.extend(state["returns"])
         self.lengths.extend(state["lengths"])
         self.is_first = state["is_first"].to(self.environment.device)
+        self.memory = map_leaves(lambda x: x.to(self.environment.device), state.get("memory"))
         self._running = state["running"].numpy().copy()
         if self.reward_scale is not None:
             self.reward_scale.load_state(state["reward_scale"])

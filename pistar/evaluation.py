@@ -15,9 +15,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from pistar import artefact, configuration, experiment, seeding
 from pistar.envs.environment import Environment
+from pistar.envs.wrappers import begins
 from pistar.errors import EnvironmentFailure, UsageError
 from pistar.policy import Policy
 from pistar.run import find_policy
@@ -116,6 +118,8 @@ def play(environment: Environment, choose: Controller, quota: int, seed: int, su
     while (number < quota).any():
         step = environment.step(choose(observation))
         observation = step.observation
+        if isinstance(choose, PolicyController):
+            choose.forget(begins(step))
         counted = number < quota
         if step.valid is not None:
             counted &= step.valid.cpu().numpy()
@@ -134,20 +138,34 @@ def play(environment: Environment, choose: Controller, quota: int, seed: int, su
     return Episodes(returns, lengths, won if success is not None else None)
 
 
-def controller(policy: Policy, deterministic: bool, seed: int) -> Controller:
-    """A policy as a function from observations [B, ...] to environment actions, with a noise stream of its own."""
-    generator = torch.Generator().manual_seed(seed)
+class PolicyController:
+    """A policy as a function from observations [B, ...] to environment actions, with noise and memory of its own."""
 
-    def choose(observation: Any) -> Any:
+    def __init__(self, policy: Policy, deterministic: bool, seed: int) -> None:
+        self.policy, self.deterministic = policy, deterministic
+        self.generator = torch.Generator().manual_seed(seed)
+        self._memory: Any = None
+        self._begins: Tensor | None = None
+
+    def __call__(self, observation: Any) -> Any:
+        """Act; a memory goes on from the call before."""
+        policy = self.policy
         with torch.no_grad():
-            outputs, _ = policy.outputs(observation)
+            outputs, self._memory = policy.outputs(observation, self._memory, self._begins)
             distribution = policy.head(outputs)
-            if deterministic:
+            if self.deterministic:
                 return policy.head.to_environment(distribution.mode())
-            noise = policy.head.noise(outputs.shape[:-1], generator, outputs.dtype, outputs.device)
+            noise = policy.head.noise(outputs.shape[:-1], self.generator, outputs.dtype, outputs.device)
             return policy.head.to_environment(distribution.sample(noise))
 
-    return choose
+    def forget(self, begins: Tensor) -> None:
+        """The next call's observations begin an episode on these lanes, [B] bool."""
+        self._begins = begins
+
+
+def controller(policy: Policy, deterministic: bool, seed: int) -> PolicyController:
+    """See `PolicyController`."""
+    return PolicyController(policy, deterministic, seed)
 
 
 def lanes_for(task: Task, episodes: int) -> int:

@@ -38,6 +38,7 @@ class Training:
     lanes: int = 16  # parallel streams of experience, B; decides what is learned
     horizon: int = 128  # steps per lane and iteration, T
     learning_rate: Schedule = field(default_factory=lambda: linear(3e-4, 0.0))  # step size of the optimizer
+    critic_learning_rate: Schedule | None = None  # step size for what serves the critic alone; none: as the rest
     optimizer: Literal["adam", "sgd"] = "adam"  # how gradients become steps
     adam_epsilon: float = 1e-8  # added to Adam's denominator
     max_gradient_norm: float = 0.5  # gradients longer than this are scaled down to it; 0: never
@@ -53,7 +54,9 @@ class Training:
 
     def __post_init__(self) -> None:
         bounds.at_least(1, self, "steps", "schedule_steps", "lanes", "horizon", "threads")
-        bounds.at_least(0, self, "learning_rate", "max_gradient_norm", "warm_up", "workers", "time_limit")
+        bounds.at_least(
+            0, self, "learning_rate", "critic_learning_rate", "max_gradient_norm", "warm_up", "workers", "time_limit"
+        )
         bounds.above(0, self, "adam_epsilon")
 
     @property

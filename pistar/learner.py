@@ -86,7 +86,9 @@ class Learner:
         return flat, gradient
 
     def set_learning_rate(self, rate: float, part: str | None = None) -> None:
-        """The step size from now on, of one part or of all."""
+        """The step size from now on, of one part or of all. Raises UnknownName for a part that is not trained."""
+        if part is not None and part not in self._optimizers:
+            raise UnknownName("part of the learner", part, self._optimizers)
         for name, optimizer in self._optimizers.items():
             if part in (None, name):
                 optimizer.rate = rate

@@ -148,3 +148,9 @@ def dense(inputs: int, outputs: int, gain: float, generator: torch.Generator) ->
         nn.init.orthogonal_(layer.weight, gain, generator=generator)
         layer.bias.zero_()
     return layer
+
+
+def orthogonal_gates(gates: int, size: int, inputs: int, generator: torch.Generator) -> nn.Parameter:
+    """The weights [gates · size, inputs] of a memory's gates, each orthogonal by itself."""
+    blocks = [nn.init.orthogonal_(torch.empty(size, inputs), generator=generator) for _ in range(gates)]
+    return nn.Parameter(torch.cat(blocks))

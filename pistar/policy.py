@@ -19,6 +19,7 @@ from pistar.distributions import Distribution
 from pistar.envs.environment import Spaces
 from pistar.errors import NumericalError, UsageError
 from pistar.heads import Head
+from pistar.segments import Segments
 from pistar.tree import Tree, first_leaf, map_leaves
 
 
@@ -42,13 +43,17 @@ class Policy(nn.Module, ABC):
     """The contract. ``kind`` is the frozen dataclass that built the policy and can build it again.
 
     A subclass gives ``parts`` (what the learner optimises, by name), ``outputs`` (the head's inputs), and ``value`` where
-    it has a critic. ``memory`` is None for policies that see one observation at a time.
+    it has a critic. ``memory`` is None for policies that see one observation at a time. A policy with a memory gives
+    ``initial_memory`` and ``value_along`` too, and is given `pistar.segments.Segments` in the place of observations
+    wherever more than one step is read.
     """
 
     kind: Any
     spaces: Spaces
     head: Head
     mask: str | None = None  # the entry of the observation that forbids choices, see `Head.forbid`
+    segment: int = 1  # steps that are learned from in one piece: 1 without a memory
+    burn_in: int = 0  # steps before a segment that bring its memory up to date
 
     @abstractmethod
     def parts(self) -> dict[str, list[nn.Parameter]]:
@@ -61,6 +66,10 @@ class Policy(nn.Module, ABC):
     def value(self, observation: Tree) -> Tensor:
         """V(s) [...]; raises UsageError where there is no critic."""
         raise UsageError(f"a {type(self).__name__} policy has no value function, which this algorithm needs")
+
+    def value_along(self, segments: Segments) -> tuple[Tensor, Tree]:
+        """V(s) [L, N], and the memory after every step [L, N, ...] as ``value_along`` takes it; with a memory only."""
+        raise UsageError(f"a {type(self).__name__} policy has no memory, so it has no values along segments")
 
     @abstractmethod
     def evaluate(self, observation: Tree, action: Tree) -> Evaluation:
@@ -80,7 +89,7 @@ class Policy(nn.Module, ABC):
                 )
 
     def initial_memory(self, lanes: int) -> Tree:
-        """The memory at the start of ``lanes`` episodes."""
+        """The memory at the start of ``lanes`` episodes, [N, ...]; None for a policy without one."""
         return None
 
     def act(
@@ -119,23 +128,12 @@ class Policy(nn.Module, ABC):
 
 
 class ActorCritic(Policy):
-    """An encoder, an actor and an optional critic; actor and critic see the same encoded observation.
-
-    ``mask`` is the entry of the observation that tells the head which choices are forbidden (`Head.forbid`).
-    """
+    """An encoder, an actor and an optional critic; actor and critic see the same encoded observation."""
 
     def __init__(
-        self,
-        spaces_: Spaces,
-        kind: Any,
-        encoder: nn.Module,
-        actor: nn.Module,
-        head: Head,
-        critic: nn.Module | None,
-        mask: str | None = None,
+        self, spaces_: Spaces, kind: Any, encoder: nn.Module, actor: nn.Module, head: Head, critic: nn.Module | None
     ) -> None:
         super().__init__()
-        self.mask = mask
         self.spaces, self.kind = spaces_, kind
         self.encoder, self.actor, self.head, self.critic = encoder, actor, head, critic
 
@@ -146,7 +144,7 @@ class ActorCritic(Policy):
 
     def outputs(self, observation: Tree, memory: Tree = None, is_first: Tensor | None = None) -> tuple[Tensor, Tree]:
         """Actor outputs [..., head.size]; no memory."""
-        return self._permitted(self.actor(self.encoder(observation)), observation), memory
+        return self.actor(self.encoder(observation)), memory
 
     def value(self, observation: Tree) -> Tensor:
         """V(s) [...]."""
@@ -158,13 +156,9 @@ class ActorCritic(Policy):
     def evaluate(self, observation: Tree, action: Tree) -> Evaluation:
         """One encoding, then both towers."""
         features = self.encoder(observation)
-        distribution = self.head(self._permitted(self.actor(features), observation))
+        distribution = self.head(self.actor(features))
         value = None if self.critic is None else self.critic(features).squeeze(-1)
         return Evaluation(distribution, distribution.log_prob(action), distribution.entropy(), value)
-
-    def _permitted(self, outputs: Tensor, observation: Tree) -> Tensor:
-        """The actor's outputs without what the observation's mask forbids."""
-        return outputs if self.mask is None else self.head.forbid(outputs, observation[self.mask])
 
     def absorb(self, observation: Tree, weight: Tensor | None = None) -> None:
         """Move the encoder's moments, where it has any."""

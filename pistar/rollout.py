@@ -1,7 +1,8 @@
 """The record of experience: T steps of B lanes, time first, exactly as they were lived.
 
 Observations are stored as the environment gave them; normalisation happens inside the policy, so that a rollout means the
-same whatever the moments are. `Batch` is what a loss sees of it.
+same whatever the moments are. `Batch` is what a loss sees of it: single steps, or segments where the policy has a memory
+(`pistar.segments`).
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from pistar.tree import Tree, map_leaves
+from pistar import segments
+from pistar.tree import Tree, first_leaf, map_leaves
 
 if TYPE_CHECKING:
     from pistar.policy import Policy
@@ -35,7 +37,10 @@ class Rollout:
     last_observation: Tree  # [B, ...] after the last step (after a reset where the lane ended)
     final_observation: Tree  # [K, ...] before the reset, of the K steps that ended an episode
     final_index: Tensor  # [K] int64 position t · B + b of those steps
-    memory: Tree = None  # [B, ...] the policy's memory before the first step
+    memory: Tree = None  # [T/L, B, ...] the policy's memory where segments of L steps begin; None: it has none
+    burn_in: int = (
+        0  # steps before each segment that memory is brought up to date with; ``memory`` is that before these
+    )
     version: Tensor | None = None  # [T, B] int64 number of updates behind the acting parameters
     streams: dict[str, Tensor] = dataclasses.field(default_factory=dict)  # further rewards, name -> [T, B]
 
@@ -49,11 +54,26 @@ class Rollout:
         """(T, B)."""
         return self.reward.shape[0], self.reward.shape[1]
 
+    @property
+    def segment(self) -> int:
+        """Steps in a segment; 1 where the policy has no memory."""
+        return 1 if self.memory is None else self.shape[0] // int(first_leaf(self.memory).shape[0])
+
+    def sequence(self) -> Tree:
+        """All steps as ``policy.evaluate`` and ``policy.value`` read them in their order: [T, B, ...], or one segment."""
+        if self.memory is None:
+            return self.observation
+        start = map_leaves(lambda x: x[:1], self.memory)
+        return segments.Segments(self.observation, self.is_first, start)
+
     def values(self, policy: Policy) -> tuple[Tensor, Tensor]:
         """V(s_t) and V(s_{t+1}), each [T, B], without gradient, in one pass of the critic.
 
-        The successor of a step that ended an episode is its final observation, never the start of the next episode.
+        The successor of a step that ended an episode is its final observation, never the start of the next episode, and is
+        read with the memory before the reset.
         """
+        if self.memory is not None:
+            return segments.values(self, policy)
         steps, lanes = self.shape
         flat = map_leaves(lambda x: x.flatten(0, 1), self.observation)
         everything = map_leaves(lambda *x: torch.cat(x), flat, self.last_observation, self.final_observation)
@@ -64,8 +84,15 @@ class Rollout:
         return here.view(steps, lanes), after.view(steps, lanes)
 
     def batch(self, advantage: Tensor, target: Tensor, weight: Tensor | None = None) -> Batch:
-        """All T × B steps with what was estimated for them, flattened to [T · B, ...]."""
+        """All T × B steps with what was estimated for them, flattened to [T · B, ...], or as segments [L, T/L · B, ...]."""
         weight = self.weight if weight is None else weight
+        if self.memory is not None:
+            length = self.segment
+            seen = segments.of_steps(self.observation, self.is_first, self.memory, length, self.burn_in)
+            rest = Batch(None, self.action, self.log_prob, advantage, target, weight)
+            made: Batch = map_leaves(lambda x: segments.cut(x, length), rest)
+            made.observation = seen
+            return made
         steps = Batch(self.observation, self.action, self.log_prob, advantage, target, weight)
         flat: Batch = map_leaves(lambda x: x.flatten(0, 1), steps)
         return flat
@@ -80,6 +107,7 @@ class Rollout:
         length = int(running.sum(0).max())
         if length == 0:
             return None
+        length += -length % self.segment  # memory is known where segments begin
         cut = slice(steps - length, steps)
         weight = running[cut].to(self.reward.dtype)
         if self.weight is not None:
@@ -100,6 +128,8 @@ class Rollout:
             last_observation=map_leaves(torch.clone, self.last_observation),
             final_observation=map_leaves(lambda x: x[:0].clone(), self.final_observation),
             final_index=self.final_index[:0].clone(),
+            memory=map_leaves(lambda x: x[-(length // self.segment) :].clone(), self.memory),
+            burn_in=self.burn_in,
         )
 
     def after(self, earlier: Rollout) -> Rollout:
@@ -121,6 +151,8 @@ class Rollout:
             last_observation=self.last_observation,
             final_observation=self.final_observation,
             final_index=self.final_index + earlier.reward.numel(),
+            memory=map_leaves(join, earlier.memory, self.memory),
+            burn_in=self.burn_in,
         )
 
     def to_state(self) -> dict[str, Any]:
@@ -156,9 +188,21 @@ class Batch:
     weight: Tensor | None = None  # 0 silences a step; None: all count
 
     def minibatches(self, size: int, generator: torch.Generator) -> Iterator[Batch]:
-        """One pass over all steps in random order, ``size`` at a time (the last one may be smaller)."""
+        """One pass over all steps in random order, ``size`` at a time (the last one may be smaller).
+
+        Of segments, as many whole ones as ``size`` steps hold, at least one.
+        """
+        if isinstance(self.observation, segments.Segments):
+            yield from self._some_segments(size, generator)
+            return
         count = self.advantage.shape[0]
         order = torch.randperm(count, generator=generator, device=generator.device)
         shuffled: Batch = map_leaves(lambda x: list(x.index_select(0, order).split(size)), self)
         for index in range(-(-count // size)):
             yield map_leaves(lambda parts, index=index: parts[index], shuffled)
+
+    def _some_segments(self, size: int, generator: torch.Generator) -> Iterator[Batch]:
+        length, count = self.advantage.shape
+        order = torch.randperm(count, generator=generator, device=generator.device)
+        for chosen in torch.split(order, max(1, size // length)):
+            yield map_leaves(lambda x, chosen=chosen: x.index_select(1, chosen), self)

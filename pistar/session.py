@@ -73,7 +73,10 @@ class Session:
 
     def iterate(self, cut: bool) -> tuple[Rollout, dict[str, float]]:
         """One iteration; ``cut`` ends all episodes with its last step."""
-        self.learner.set_learning_rate(self.experiment.training.learning_rate.at(self.progress))
+        training = self.experiment.training
+        self.learner.set_learning_rate(training.learning_rate.at(self.progress))
+        if training.critic_learning_rate is not None:
+            self.learner.set_learning_rate(training.critic_learning_rate.at(self.progress), "critic")
         rollout = self.collector.collect(self.experiment.training.horizon)
         if cut:
             self.collector.cut(rollout)

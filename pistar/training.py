@@ -22,7 +22,6 @@ from pistar.evaluation import Evaluator, Judgement
 from pistar.experiment import Experiment, complete, read
 from pistar.interruption import Interruption
 from pistar.kernels.library import switched
-from pistar.policies import POLICIES
 from pistar.policy import Policy
 from pistar.report.profile import Profile
 from pistar.report.recorder import Recorder
@@ -71,7 +70,7 @@ def train(
     ``start_from`` warms up with the weights of a policy file; ``profile`` measures where the time goes.
     """
     # The code of the policy that the experiment itself asks for is trusted, and no other could take the weights.
-    trust = POLICIES.kind_of(experiment.algorithm.policy_kind(experiment.policy))
+    trust = artefact.code_of(experiment.algorithm.policy_kind(experiment.policy))
     initial = None if start_from is None else artefact.load(start_from, trust)
     session = Session(experiment)
     with ExitStack() as stack:

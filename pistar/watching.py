@@ -14,6 +14,7 @@ import numpy as np
 
 from pistar import seeding
 from pistar.envs.environment import Environment
+from pistar.envs.wrappers import begins
 from pistar.errors import UsageError
 from pistar.evaluation import controller, require_fit
 from pistar.policy import Policy
@@ -59,6 +60,7 @@ class Performance:
             frame = self._draw(environment)
             yield caption(frame, [self._title(), f"step {length}  return {total:.4g}"])
             step = environment.step(choose(observation))
+            choose.forget(begins(step))
             observation, steps = step.observation, steps - 1
             if step.valid is None or bool(step.valid[0]):
                 total, length = total + float(step.reward[0]), length + 1

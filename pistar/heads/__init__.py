@@ -24,7 +24,7 @@ from pistar.heads.exploration import ExplorationHead
 from pistar.heads.gaussian import GaussianHead, StateGaussianHead
 from pistar.heads.head import Head
 from pistar.heads.joint import JointHead
-from pistar.heads.masks import without_mask
+from pistar.heads.masks import require_mask
 from pistar.heads.registry import action_head
 
 __all__ = [
@@ -42,5 +42,5 @@ __all__ = [
     "MultiCategoricalHead",
     "StateGaussianHead",
     "action_head",
-    "without_mask",
+    "require_mask",
 ]

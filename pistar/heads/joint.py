@@ -41,19 +41,19 @@ class JointHead(Head):
         return sum(head.choices for head in self._heads())
 
     def forbid(self, outputs: Tensor, mask: Tree) -> Tensor:
-        """Every part that ``mask``, a dict by the parts' names (of a tuple "0", "1", ...), has an entry for; others stay."""
-        shares = zip(self._items(), torch.split(outputs, self.sizes, dim=-1), strict=True)
-        return torch.cat(
-            [head.forbid(share, mask[str(key)]) if str(key) in mask else share for (key, head), share in shares], dim=-1
-        )
+        """Every part that ``mask`` has an entry for, a dict by names (of a tuple "0", "1", ...) or a tuple; others stay."""
+        masks = {str(index): part for index, part in enumerate(mask)} if isinstance(mask, tuple) else mask
+        shares = zip(self.named.items(), torch.split(outputs, self.sizes, dim=-1), strict=True)
+        return torch.cat([head.forbid(x, masks[name]) if name in masks else x for (name, head), x in shares], dim=-1)
 
     def require_mask(self, space: spaces.Space[Any], where: str) -> None:
         """Raise UnsupportedSpace where ``space`` is no dict of masks for parts that can be masked."""
-        if not isinstance(space, spaces.Dict):
+        if not isinstance(space, spaces.Dict | spaces.Tuple):
             raise UnsupportedSpace(
-                f"{where} is to mask actions of several parts: expected a Dict of masks by the parts' names, received {space}"
+                f"{where} is to mask actions of several parts: expected a Dict of masks by the parts' names, or a Tuple, received {space}"
             )
-        for name, child in space.spaces.items():
+        children = space.spaces if isinstance(space, spaces.Dict) else {str(i): s for i, s in enumerate(space.spaces)}
+        for name, child in children.items():
             if name not in self.named:
                 raise UnknownName(f"part of the action to mask in {where}:", name, self.named)
             self.named[name].require_mask(child, f"{where}[{name!r}]")

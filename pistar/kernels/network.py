@@ -31,7 +31,6 @@ def fits(policy: Policy) -> bool:
         and not OVERRIDABLE & vars(policy).keys()
         and type(policy.encoder) is networks.FlatEncoder
         and policy.encoder.plain
-        and policy.mask is None
         and type(policy.actor) is networks.Tower
         and (policy.critic is None or type(policy.critic) is networks.Tower)
         and (

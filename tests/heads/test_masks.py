@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pistar.envs.environment import Spaces
 from pistar.errors import UnknownName, UnsupportedSpace, UsageError
-from pistar.heads import Head, action_head, without_mask
+from pistar.heads import Head, action_head, require_mask
 from pistar.kernels import network
 from pistar.policies.mlp import MLP
 from pistar.policy import Policy
@@ -104,18 +104,20 @@ def test_a_joint_head_masks_the_discrete_parts_that_the_mask_names() -> None:
 )
 def test_an_entry_that_is_no_mask_for_the_actions_is_refused(action: Any, mask: Any) -> None:
     with pytest.raises(UnsupportedSpace, match=r"'legal'.* is to mask actions"):
-        without_mask(spaces.Dict({"legal": mask, "x": NUMBER}), "legal", action_head(action))
+        require_mask(spaces.Dict({"legal": mask, "x": NUMBER}), "legal", action_head(action))
 
 
 def test_a_mask_that_is_not_there_is_refused_with_the_nearest_name() -> None:
     head = action_head(spaces.Discrete(2))
     observation = spaces.Dict({"action_mask": spaces.MultiBinary(2), "x": NUMBER})
     with pytest.raises(UnknownName, match="did you mean 'action_mask'"):
-        without_mask(observation, "actoin_mask", head)
+        require_mask(observation, "actoin_mask", head)
     with pytest.raises(UnsupportedSpace, match="no dict"):
-        without_mask(NUMBER, "action_mask", head)
-    with pytest.raises(UnsupportedSpace, match="something to see"):
-        without_mask(spaces.Dict({"action_mask": spaces.MultiBinary(2)}), "action_mask", head)
+        require_mask(NUMBER, "action_mask", head)
+    with pytest.raises(UsageError, match="nothing is left"):
+        MLP(mask="legal").build(
+            Spaces(spaces.Dict({"legal": spaces.MultiBinary(2)}), spaces.Discrete(2)), torch.Generator()
+        )
     with pytest.raises(UnknownName, match="'geer'; did you mean 'gear'"):
         action_head(MIXED).require_mask(spaces.Dict({"geer": spaces.MultiBinary(3)}), "it")
     with pytest.raises(UsageError, match="no discrete choices"):
@@ -140,7 +142,7 @@ def test_encoder_and_critic_do_not_see_the_mask() -> None:
     assert (allowed[:, 2] == -torch.inf).all()
     assert torch.equal(allowed[:, :2], policy.outputs(other)[0][:, :2])
     policy.absorb(one)
-    assert policy.encoder.normalizer.moments.mean.shape == (2,)  # type: ignore[union-attr]
+    assert [buffer.shape for name, buffer in policy.named_buffers() if name.endswith("moments.mean")] == [(2,)]
 
 
 def test_a_policy_acts_within_the_mask_in_the_environments_own_terms() -> None:

@@ -116,7 +116,7 @@ def check_policy(experiment: Experiment, spaces: Spaces) -> None:
         path = Path(directory) / "policy.safetensors"
         artefact.save(policy, path)
         try:
-            again = artefact.load(path, trust=POLICIES.kind_of(kind))
+            again = artefact.load(path, trust=artefact.code_of(kind))
         except PistarError as error:
             violate("policy", f"its file cannot be loaded: {error}")
     for name, tensor in policy.state_dict().items():
