@@ -121,3 +121,15 @@ def test_walkers_go_to_the_nearer_exit():
     policy = trained("walk:WalkTask", steps=12_288).policy
     sides, _ = policy.act(np.array([[-0.75], [0.75]], np.float32))
     assert sides.tolist() == [0, 1]
+
+
+def test_a_distribution_from_outside_learns_and_its_file_is_loaded_where_it_is_trusted():
+    laplace = importlib.import_module("laplace")
+    result = trained("thermostat_task:Thermostat", mlp={"distribution": "laplace:LaplaceHead"}, steps=12_288)
+    assert isinstance(result.policy.head, laplace.LaplaceHead)
+    assert result.evaluation.baselines["zero action"].difference > 100
+    with pytest.raises(pistar.PistarError, match="--trust laplace:LaplaceHead"):
+        pistar.load("run")
+    again = pistar.load("run", trust="laplace:LaplaceHead")
+    seen = result.policy.spaces.observation.sample()
+    assert np.array_equal(again.act(seen)[0], result.policy.act(seen)[0])

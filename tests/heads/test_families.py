@@ -109,3 +109,13 @@ def test_a_head_that_wants_bounds_says_so() -> None:
     for name in ("beta", "squashed"):
         with pytest.raises(UsageError, match="finite bounds"):
             action_head(unbounded, distribution=name)
+
+
+def test_a_deviation_from_the_network_starts_where_it_is_told_and_stays_within_its_bounds() -> None:
+    head = StateGaussianHead(BOX, initial_log_std=-1.5)
+    assert (head(torch.zeros(4)).log_std == -1.5).all()
+    outputs = torch.tensor([0.0, 0.0, -1e4, 1e4], requires_grad=True)
+    one = head(outputs)
+    assert one.log_std.tolist() == [-5.0, 2.0]
+    (gradient,) = torch.autograd.grad(one.log_std.sum(), outputs)  # descent would lower both: only the upper may move
+    assert gradient.tolist() == [0.0, 0.0, 0.0, 1.0]
