@@ -62,7 +62,8 @@ class Collector:
         seen, rewards, ended, valid = [], [], [], []
         for _ in range(steps):
             seen.append(map_leaves(torch.clone, observation))
-            step = self.environment.step(random_action(space, self.environment.lanes, self.environment.device))
+            mask = None if self.policy.mask is None else observation[self.policy.mask]
+            step = self.environment.step(random_action(space, self.environment.lanes, self.environment.device, mask))
             rewards.append(step.reward.clone())
             ended.append(step.ended.clone())
             valid.append(torch.ones_like(step.ended) if step.valid is None else step.valid.clone())
@@ -240,7 +241,22 @@ class Collector:
             self.reward_scale.load_state(state["reward_scale"])
 
 
-def random_action(space: Any, lanes: int, device: torch.device) -> Tree:
-    """One uniformly random action per lane from the space's own random stream: [B, ...]."""
-    samples = [space.sample() for _ in range(lanes)]
+def random_action(space: Any, lanes: int, device: torch.device, mask: Tree = None) -> Tree:
+    """One uniformly random action per lane from the space's own random stream: [B, ...].
+
+    Of discrete choices only what ``mask`` [B, ...] allows, in the form that `Head.forbid` takes.
+    """
+    samples = [
+        space.sample(_allowed(space, map_leaves(lambda x, b=b: x[b].cpu().numpy().astype(np.int8), mask)))
+        for b in range(lanes)
+    ]
     return map_leaves(lambda *x: torch.as_tensor(np.stack(x)).to(device), samples[0], *samples[1:])
+
+
+def _allowed(space: Any, mask: Tree) -> Any:
+    """A lane's mask as Gymnasium's ``sample`` takes it: None for parts that have none."""
+    if mask is None or isinstance(mask, np.ndarray):
+        return mask
+    if isinstance(mask, dict):
+        return {key: _allowed(child, mask.get(key)) for key, child in space.spaces.items()}
+    return tuple(_allowed(child, part) for child, part in zip(space.spaces, mask, strict=True))

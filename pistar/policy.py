@@ -52,6 +52,7 @@ class Policy(nn.Module, ABC):
     spaces: Spaces
     head: Head
     segment: int = 1  # steps that are learned from in one piece: 1 without a memory
+    mask: str | None = None  # entry of the observation that says which discrete choices are allowed
     burn_in: int = 0  # steps before a segment that bring its memory up to date
 
     @abstractmethod
