@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from pistar import segments
+from pistar.assembled import AssembledPolicy
 from pistar.errors import UsageError
 from pistar.kernels import network
 from pistar.policy import Policy
@@ -82,10 +83,18 @@ class RememberingActing(Acting):
 
     def __init__(self, policy: Policy, device: torch.device) -> None:
         self.policy, self._plain = policy, PlainActing(policy, device)
+        # What follows the memory may be what the kernels know.
+        behind = policy.behind_memory() if type(policy) is AssembledPolicy and device.type == "cpu" else None
+        made = None if behind is None or "outputs" in vars(policy) else network.of(behind)
+        self._native = None if made is None else NativeActing(made)
         self.memory: Tree = None  # [B, ...] after the last step; None: all lanes begin an episode
         self._begins: Tensor | None = None  # [B] where the next step begins an episode; None: nowhere
         self._kept: dict[int, Tree] = {}  # step -> the memory before it
         self._starts: list[int] = []  # the steps before which it is kept, by segment
+
+    def fits(self) -> bool:
+        """Whether the native half, where there is one, still does what the policy does."""
+        return self._native is None or (self._native.fits() and "outputs" not in vars(self.policy))
 
     def recall(self, memory: Tree, is_first: Tensor) -> None:
         """Go on from ``memory`` [B, ...] (None: that of starts), zeroed where ``is_first`` [B]; before `begin`."""
@@ -108,18 +117,22 @@ class RememberingActing(Acting):
             self.memory = self.policy.initial_memory(lanes)
         self._starts = [segments.start_of(k, length, self.policy.burn_in) for k in range(horizon // length)]
         self._kept = {}
-        self._plain.begin(horizon, lanes, generator)
+        (self._native or self._plain).begin(horizon, lanes, generator)
 
     def act(self, t: int, observation: Tree) -> Tree:
         """By the policy's own forward pass of one step."""
         if t in self._starts:
             self._kept[t] = self.memory
+        if self._native is not None:
+            assert isinstance(self.policy, AssembledPolicy)
+            features, self.memory = self.policy.remember(observation, self.memory, self._begins)
+            return self._native.act(t, features)
         outputs, self.memory = self.policy.outputs(observation, self.memory, self._begins)
         return self._plain.take(t, outputs)
 
     def finish(self) -> tuple[Tree, Tensor]:
         """Stacked."""
-        return self._plain.finish()
+        return (self._native or self._plain).finish()
 
     def memories(self) -> Tree:
         """The memory where segments begin: [T/L, B, ...]."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from gymnasium import spaces
 from torch import Tensor, nn
@@ -21,7 +22,8 @@ from pistar.envs.environment import Spaces
 from pistar.errors import UsageError
 from pistar.heads import Head
 from pistar.memories.memory import Memory, forget
-from pistar.policy import Evaluation, Policy
+from pistar.networks import FlatEncoder
+from pistar.policy import ActorCritic, Evaluation, Policy
 from pistar.segments import Segments
 from pistar.tree import Tree, first_leaf, map_leaves
 
@@ -155,6 +157,11 @@ class AssembledPolicy(Policy):
         if self.trunk.memory is None:
             features, _ = self.trunk(observation)
             return self._allowed(self.actor(features), observation), None
+        features, after = self.remember(observation, memory, is_first)
+        return self._allowed(self.actor(features), observation), after
+
+    def remember(self, observation: Tree, memory: Tree, is_first: Tensor | None) -> tuple[Tensor, Tree]:
+        """One step without the tower behind it: what the actor's tower sees [N, ...], and the memory after the step."""
         if memory is None:
             memory = self.initial_memory(first_leaf(observation).shape[0])
         features, after = self.trunk(observation, memory["actor"], is_first)
@@ -162,7 +169,18 @@ class AssembledPolicy(Policy):
         if "critic" in memory:  # the critic's goes along, so that it is right where segments begin
             assert self.critic_trunk is not None
             made["critic"] = self.critic_trunk(observation, memory["critic"], is_first)[1]
-        return self._allowed(self.actor(features), observation), made
+        return features, made
+
+    def behind_memory(self) -> ActorCritic | None:
+        """The dense towers as a policy of their own whose observations are the memory's features; None with a mask.
+
+        It shares its modules with this one, so that acting may leave to it what follows `remember`.
+        """
+        if self.trunk.memory is None or self.mask is not None:
+            return None
+        space = spaces.Box(-np.inf, np.inf, (self.trunk.size,), np.float32)
+        encoder = FlatEncoder(space, normalize=False)
+        return ActorCritic(Spaces(space, self.spaces.action), None, encoder, self.actor, self.head, None)
 
     def _allowed(self, outputs: Tensor, observation: Tree) -> Tensor:
         return outputs if self.mask is None else self.head.forbid(outputs, observation[self.mask])

@@ -75,22 +75,31 @@ def start_of(number: int, length: int, burn_in: int) -> int:
     return max(number * length - burn_in, 0)
 
 
-def values(rollout: Rollout, policy: Policy) -> tuple[Tensor, Tensor]:
-    """V(s_t) and V(s_{t+1}) [T, B] by one pass over the rollout in its order, from the memory that it began with.
+def joined(x: Tensor, length: int, lanes: int) -> Tensor:
+    """The inverse of `cut`: [L, T/L · B, ...] -> [T, B, ...]."""
+    return x.view(length, -1, lanes, *x.shape[2:]).transpose(0, 1).reshape(-1, lanes, *x.shape[2:])
 
-    The final observation of an episode is read with the memory after its last step, before the reset.
+
+def values(rollout: Rollout, policy: Policy) -> tuple[Tensor, Tensor]:
+    """V(s_t) and V(s_{t+1}) [T, B] as losses see them: segment by segment, each from the memory that is stored of it.
+
+    So all segments are read at once. What follows the last step of the rollout or of an episode is read with the memory
+    after that step; for an episode's final observation, that is the one before the reset.
     """
-    begins = rollout.ended[-1:] if rollout.weight is None else rollout.ended[-1:] | (rollout.weight[-1:] == 0)
-    observation = map_leaves(
-        lambda x, last: torch.cat((x, last.unsqueeze(0))), rollout.observation, rollout.last_observation
-    )
-    start = map_leaves(lambda x: x[:1], rollout.memory)
+    (steps, lanes), length = rollout.shape, rollout.segment
+    here = of_steps(rollout.observation, rollout.is_first, rollout.memory, length, rollout.burn_in)
+    last = torch.arange((steps - 1) * lanes, steps * lanes, device=rollout.reward.device)
+    index = torch.cat((last, rollout.final_index))
+    begins = rollout.ended[-1] if rollout.weight is None else rollout.ended[-1] | (rollout.weight[-1] == 0)
     with torch.no_grad():
-        value, after = policy.value_along(Segments(observation, torch.cat((rollout.is_first, begins)), start))
-        here, following = value[:-1], value[1:].clone()
-        if len(rollout.final_index):
-            memory = map_leaves(lambda x: x.flatten(0, 1)[rollout.final_index].unsqueeze(0), after)
-            final = map_leaves(lambda x: x.unsqueeze(0), rollout.final_observation)
-            never = rollout.is_first.new_zeros((1, len(rollout.final_index)))
-            following.view(-1)[rollout.final_index] = policy.value_along(Segments(final, never, memory))[0][0]
-    return here, following
+        value, after = policy.value_along(here)
+        memory = map_leaves(lambda x: joined(x, length, lanes).flatten(0, 1)[index].unsqueeze(0), after)
+        next_ones = map_leaves(
+            lambda x, final: torch.cat((x, final)).unsqueeze(0), rollout.last_observation, rollout.final_observation
+        )
+        starts = torch.cat((begins, begins.new_zeros(len(rollout.final_index)))).unsqueeze(0)
+        beyond = policy.value_along(Segments(next_ones, starts, memory))[0][0]
+        value = joined(value, length, lanes)
+    following = torch.cat((value[1:], beyond[:lanes].unsqueeze(0)))
+    following.view(-1)[rollout.final_index] = beyond[lanes:]
+    return value, following

@@ -1,7 +1,7 @@
 """The guard: what the acting path believed of its actions is what learning is told of them.
 
-For every policy kind, action space and observation kind, across resets, updates and moving moments, the log-probability
-in the rollout equals the one that ``evaluate`` computes anew. The second half breaks the acting path in the ways that
+For every policy kind, action space and observation kind, across resets, memories, masks, updates and moving moments, the
+log-probability in the rollout equals the one that ``evaluate`` computes anew. The second half breaks the acting path in the ways that
 happen in practice, and requires that the same comparison notices.
 """
 
@@ -14,15 +14,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from composed_world import ComposedWorld, spaces_of
 from gymnasium import spaces
 from torch import Tensor
 
+from pistar.acting import RememberingActing
 from pistar.collector import Collector
 from pistar.envs.environment import Environment, Spaces, State, Step
 from pistar.errors import UnsupportedSpace
 from pistar.families import FAMILIES
 from pistar.learner import Learner
 from pistar.policies import POLICIES
+from pistar.policies.mlp import MLP
 from pistar.policy import Policy
 from pistar.rollout import Rollout
 from pistar.tree import Tree, leaves, map_leaves
@@ -118,6 +121,8 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {  # settings of a kind that change 
         {"squash": True},
         *({"distribution": name} for name in FAMILIES.names() if name not in ("gaussian", "squashed")),
         {"normalize": False, "critic": False, "hidden": (8,), "activation": "elu"},
+        {"memory": "gru", "segment": 8, "memory_size": 16},
+        {"memory": "lstm", "segment": 6, "burn_in": 4, "shared": False, "critic_hidden": (8,)},
     ],
     "linear-softmax": [
         {"features": "one-hot", "bins": (5,)},
@@ -272,6 +277,42 @@ def record_the_next_observation(collector: Collector) -> Rollout:
     return rollout
 
 
+def never_forget(collector: Collector) -> Rollout:
+    collector.collect(HORIZON)
+    acts = RememberingActing(collector.policy, torch.device("cpu"))
+    acts.forget = lambda begins: None  # type: ignore[method-assign]
+    collector._acting = acts
+    return collector.collect(HORIZON)
+
+
+def record_the_memory_after(collector: Collector) -> Rollout:
+    rollout = collector.collect(HORIZON)
+    rollout.memory = map_leaves(lambda x: x.roll(-1, 0), rollout.memory)
+    return rollout
+
+
+def begin_every_rollout_anew(collector: Collector) -> Rollout:
+    collector.collect(HORIZON)
+    collector.is_first[:] = False  # in the middle of an episode
+    memory = collector.memory
+    collector.memory = None
+    rollout = collector.collect(HORIZON)
+    rollout.memory = map_leaves(lambda x, first: torch.cat((first.unsqueeze(0), x[1:])), rollout.memory, memory)
+    return rollout
+
+
+def mask_of_another_lane(collector: Collector) -> Rollout:
+    policy, outputs = collector.policy, collector.policy.outputs
+
+    def mistaken(observation: Tree, *rest: Any) -> tuple[Tensor, Tree]:
+        if isinstance(observation, dict):  # one step: acting
+            observation = {**observation, "mask": map_leaves(lambda x: x.roll(1, 0), observation["mask"])}
+        return outputs(observation, *rest)
+
+    policy.outputs = mistaken  # type: ignore[method-assign, assignment]
+    return collector.collect(HORIZON)
+
+
 MUTANTS = [
     act_with_stale_weights,
     act_with_stale_moments,
@@ -290,3 +331,64 @@ def test_the_guard_notices(mutant: Callable[[Collector], Rollout], dtype: torch.
     collector = collector_of(policy, dtype)
     collector.start(warm_up=10)
     assert gap(policy, mutant(collector)) > 10 * ACCURACY[dtype]
+
+
+# The same with a memory, and with a mask.
+
+
+def remembering(dtype: torch.dtype, memory: str, mask: bool) -> Collector:
+    """In a world of two agents per environment, one of which is silent at times."""
+    lane = spaces_of("box", "mixed", mask)
+    kind = MLP(memory=memory, segment=6, memory_size=8, mask="mask" if mask else None)
+    policy = kind.build(lane, torch.Generator().manual_seed(0)).to(dtype)
+    shake(policy, 0.3)
+    collector = Collector(ComposedWorld(lane, 3, 2, dtype), policy, seed=3)
+    collector.start(warm_up=10)
+    return collector
+
+
+def largest_gap(policy: Policy, rollout: Rollout) -> float:
+    """As ``gap``, of the entries that count; infinite where one of them was thought impossible."""
+    batch = rollout.batch(torch.zeros(rollout.shape), torch.zeros(rollout.shape))
+    with torch.no_grad():
+        again = policy.evaluate(batch.observation, batch.action).log_prob
+    assert batch.weight is not None
+    return float((again - batch.log_prob).abs()[batch.weight > 0].max())
+
+
+@pytest.mark.parametrize("dtype", ACCURACY)
+@pytest.mark.parametrize("memory", ["none", "gru", "lstm"])
+@pytest.mark.parametrize("mask", [False, True], ids=["free", "mask"])
+def test_acting_and_learning_agree_with_memory_and_mask(dtype: torch.dtype, memory: str, mask: bool) -> None:
+    collector = remembering(dtype, memory, mask)
+    learner = Learner(collector.policy, learning_rate=0.01)
+    for _ in range(3):
+        rollout = collector.collect(HORIZON)
+        assert largest_gap(collector.policy, rollout) <= ACCURACY[dtype]
+        update(collector.policy, learner, rollout)
+        collector.absorb(rollout)
+
+
+REMEMBERING_MUTANTS = [
+    act_with_stale_weights,
+    act_with_stale_moments,
+    absorb_before_learning,
+    record_the_next_observation,
+    never_forget,
+    record_the_memory_after,
+    begin_every_rollout_anew,
+    mask_of_another_lane,
+]
+
+
+@pytest.mark.parametrize("mutant", REMEMBERING_MUTANTS)
+@pytest.mark.parametrize("dtype", ACCURACY)
+@pytest.mark.parametrize("memory", ["gru", "lstm"])
+def test_the_guard_notices_what_is_wrong_with_memory_and_mask(
+    mutant: Callable[[Collector], Rollout], dtype: torch.dtype, memory: str
+) -> None:
+    collector = remembering(dtype, memory, mask=mutant is mask_of_another_lane)
+    if mutant is mask_of_another_lane:
+        collector.environment._require_allowed = lambda action: None  # type: ignore[attr-defined]
+    policy = collector.policy
+    assert largest_gap(policy, mutant(collector)) > 10 * ACCURACY[dtype]

@@ -52,7 +52,9 @@ class Head(nn.Module, ABC):
     def require_mask(self, space: spaces.Space[Any], where: str) -> None:
         """Raise UnsupportedSpace where ``space``, an observation's entry called ``where``, is no mask for this head."""
         if not self.choices:
-            raise UnsupportedSpace(f"{where} is to mask actions, but a {type(self).__name__} has no discrete choices")
+            raise UnsupportedSpace(
+                f"{where} is to mask actions, but a {type(self).__name__} has no discrete choices to forbid"
+            )
         binary = isinstance(space, spaces.MultiBinary) or (
             isinstance(space, spaces.Box) and bool((space.low >= 0).all() and (space.high <= 1).all())
         )

@@ -71,19 +71,19 @@ class Recurrence(torch.autograd.Function):
     def forward(ctx: Any, shares: Tensor, weight: Tensor, bias: Tensor, h: Tensor, is_first: Tensor) -> Tensor:
         """[L, N, 3H] -> [L, N, H]."""
         steps, rows, width = shares.shape
-        size, transposed, start = width // 3, weight.t(), h
-        before, n, y = (shares.new_empty((steps, rows, size)) for _ in range(3))
+        size, transposed, start, begin = width // 3, weight.t().contiguous(), h, rows_that_begin(is_first)
+        n, y = (shares.new_empty((steps, rows, size)) for _ in range(2))
         gates = shares.new_empty((steps, rows, width))
-        begin = rows_that_begin(is_first)
-        for t in range(steps):
+        # Rows are taken apart once: indexing in the loop would cost as much as the arithmetic.
+        taken = [x.unbind(0) for x in (shares[:, :, : 2 * size], shares[:, :, 2 * size :], gates, n, y)]
+        parts = [x.unbind(0) for x in (gates[:, :, : 2 * size], *torch.split(gates, size, -1))]
+        for t, (share, new, now, bent, after, rz, r, z, hn) in enumerate(zip(*taken, *parts, strict=True)):
             if (zeroed := begin[t]) is not None:
                 h = h.masked_fill(zeroed, 0.0)
-            before[t] = h
-            now = torch.addmm(bias, h, transposed, out=gates[t])
-            rz = now[:, : 2 * size]
-            rz.add_(shares[t, :, : 2 * size]).sigmoid_()
-            new = torch.addcmul(shares[t, :, 2 * size :], rz[:, :size], now[:, 2 * size :], out=n[t]).tanh_()
-            h = torch.lerp(new, h, rz[:, size:], out=y[t])
+            torch.addmm(bias, h, transposed, out=now)
+            rz.add_(share).sigmoid_()
+            h = torch.lerp(torch.addcmul(new, r, hn, out=bent).tanh_(), h, z, out=after)
+        before = torch.cat((start.unsqueeze(0), y[:-1])).masked_fill_(is_first.unsqueeze(-1), 0.0)
         ctx.begin = begin
         ctx.save_for_backward(shares, weight, bias, start, is_first, before, gates, n)
         return y
@@ -99,17 +99,19 @@ class Recurrence(torch.autograd.Function):
             found = iter(torch.autograd.grad(recurrence(*given, is_first), wanted, dy, create_graph=True))
             return (*(next(found) if x.requires_grad else None for x in given), None)
         steps, rows, size = n.shape
-        r, z, hn = gates.split(size, -1)
+        r, z, hn = torch.split(gates, size, -1)
         new = (1 - z) * (1 - n.square())  # dh' / d(argument of tanh)
         shared = torch.stack((new * hn * r * (1 - r), (before - n) * z * (1 - z), new * r), 2)  # dh' / d(U h + b)
         dh, dgates = torch.empty_like(n), shares.new_empty((steps, rows, 3, size))
+        taken = [x.unbind(0) for x in (dy, dh, dh.unsqueeze(2), shared, dgates, dgates.view(steps, rows, 3 * size), z)]
+        every = list(zip(*taken, ctx.begin, strict=True))
         carried = torch.zeros_like(h)
-        for t in range(steps - 1, -1, -1):
-            now = torch.add(carried, dy[t], out=dh[t])
-            flat = torch.mul(now.unsqueeze(1), shared[t], out=dgates[t]).view(rows, 3 * size)
-            carried = torch.addmm(now * z[t], flat, weight)
-            if ctx.begin[t] is not None:
-                carried = carried.masked_fill(ctx.begin[t], 0.0)
+        for given, now, column, factor, part, flat, kept, begins in reversed(every):
+            torch.add(carried, given, out=now)
+            torch.mul(column, factor, out=part)
+            carried = torch.addmm(now * kept, flat, weight)
+            if begins is not None:
+                carried = carried.masked_fill(begins, 0.0)
         flat = dgates.view(steps * rows, 3 * size)
         dweight, dbias = flat.t() @ before.view(steps * rows, size), flat.sum(0)
         dshares = dgates.clone()

@@ -71,21 +71,24 @@ class Recurrence(torch.autograd.Function):
     def forward(ctx: Any, shares: Tensor, weight: Tensor, h: Tensor, c: Tensor, is_first: Tensor) -> Any:
         """[L, N, 4H] -> h and c [L, N, H]; c only says what is remembered and passes no gradient."""
         steps, rows, width = shares.shape
-        size, transposed, start = width // 4, weight.t(), (h, c)
-        before, kept, y, cells, bent = (shares.new_empty((steps, rows, size)) for _ in range(5))
+        size, transposed, start, begin = width // 4, weight.t().contiguous(), (h, c), rows_that_begin(is_first)
+        y, cells, bent = (shares.new_empty((steps, rows, size)) for _ in range(3))
         gates = shares.new_empty((steps, rows, width))
-        begin = rows_that_begin(is_first)
-        for t in range(steps):
+        # Rows are taken apart once: indexing in the loop would cost as much as the arithmetic.
+        taken = [
+            x.unbind(0) for x in (shares, gates, y, cells, bent, gates[:, :, : 2 * size], *torch.split(gates, size, -1))
+        ]
+        for t, (share, now, after, cell, tanh, doors, i, f, g, o) in enumerate(zip(*taken, strict=True)):
             if (zeroed := begin[t]) is not None:
                 h, c = h.masked_fill(zeroed, 0.0), c.masked_fill(zeroed, 0.0)
-            before[t], kept[t] = h, c
-            now = torch.addmm(shares[t], h, transposed, out=gates[t])
-            now[:, : 2 * size].sigmoid_()
-            now[:, 2 * size : 3 * size].tanh_()
-            now[:, 3 * size :].sigmoid_()
-            i, f, g, o = torch.split(now, size, -1)
-            c = torch.addcmul(i * g, f, c, out=cells[t])
-            h = torch.mul(o, torch.tanh(c, out=bent[t]), out=y[t])
+            torch.addmm(share, h, transposed, out=now)
+            doors.sigmoid_()
+            c = torch.addcmul(i * g.tanh_(), f, c, out=cell)
+            h = torch.mul(o.sigmoid_(), torch.tanh(c, out=tanh), out=after)
+        before, kept = (
+            torch.cat((x.unsqueeze(0), later[:-1])).masked_fill_(is_first.unsqueeze(-1), 0.0)
+            for x, later in zip(start, (y, cells), strict=True)
+        )
         ctx.begin = begin
         ctx.mark_non_differentiable(cells)
         ctx.save_for_backward(shares, weight, *start, is_first, before, kept, gates, bent)
@@ -102,19 +105,21 @@ class Recurrence(torch.autograd.Function):
             found = iter(torch.autograd.grad(recurrence(*given, is_first)[0], wanted, dy, create_graph=True))
             return (*(next(found) if x.requires_grad else None for x in given), None)
         steps, rows, size = bent.shape
-        i, f, g, o = gates.split(size, -1)
+        i, f, g, o = torch.split(gates, size, -1)
         through = o * (1 - bent.square())  # dh' / dc'
         cell = torch.stack((g * i * (1 - i), kept * f * (1 - f), i * (1 - g.square())), 2)  # dc' / d(i, f, g)
         out = bent * o * (1 - o)  # dh' / d(argument of o)
         dgates = shares.new_empty((steps, rows, 4, size))
+        taken = [x.unbind(0) for x in (dy, through, cell, out, f, dgates[:, :, :3], dgates[:, :, 3])]
+        every = list(zip(*taken, dgates.view(steps, rows, 4 * size).unbind(0), ctx.begin, strict=True))
         dh, dc = torch.zeros_like(h), torch.zeros_like(c)
-        for t in range(steps - 1, -1, -1):
-            dh = dh + dy[t]
-            dc = torch.addcmul(dc, dh, through[t])
-            torch.mul(dc.unsqueeze(1), cell[t], out=dgates[t, :, :3])
-            torch.mul(dh, out[t], out=dgates[t, :, 3])
-            dh, dc = dgates[t].view(rows, 4 * size) @ weight, dc * f[t]
-            if ctx.begin[t] is not None:
-                dh, dc = dh.masked_fill(ctx.begin[t], 0.0), dc.masked_fill(ctx.begin[t], 0.0)
+        for given, slope, factor, last, stays, doors, door, flat, begins in reversed(every):
+            dh = dh + given
+            dc = torch.addcmul(dc, dh, slope)
+            torch.mul(dc.unsqueeze(1), factor, out=doors)
+            torch.mul(dh, last, out=door)
+            dh, dc = flat @ weight, dc * stays
+            if begins is not None:
+                dh, dc = dh.masked_fill(begins, 0.0), dc.masked_fill(begins, 0.0)
         flat = dgates.view(steps * rows, 4 * size)
         return dgates.view(shares.shape), flat.t() @ before.view(steps * rows, size), dh, dc, None
