@@ -83,7 +83,7 @@ class ComposedWorld(Environment):
         lane = torch.arange(self.lanes)
         dead = (lane % self.agents == 1) & (self.age >= 2)
         self.age += 1
-        ended = self.age >= 3 + lane // self.agents  # all agents of an environment together
+        ended = self.age >= 5 + 2 * (lane // self.agents)  # all agents of an environment together
         terminated = ended & (lane // self.agents % 2 == 0)
         final = self._look(self.spaces.observation)
         self.age[ended] = 0
