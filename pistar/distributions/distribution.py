@@ -7,7 +7,7 @@ from typing import Self
 
 from torch import Tensor
 
-from pistar.tree import Tree
+from pistar.tree import Tree, map_leaves
 
 
 class Distribution(ABC):
@@ -32,3 +32,8 @@ class Distribution(ABC):
     @abstractmethod
     def kl(self, other: Self) -> Tensor:
         """Exact KL(self ‖ other) in nats: [...]."""
+
+    def detached(self, shape: tuple[int, ...]) -> Self:
+        """The same without gradient, every parameter [*shape, n], so that it can be cut up like the batch [*shape]."""
+        distribution: Self = map_leaves(lambda leaf: leaf.detach().expand(*shape, leaf.shape[-1]), self)
+        return distribution

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+import torch
 from torch import Tensor
 
 from pistar.distributions.distribution import Distribution
@@ -26,13 +27,13 @@ class FeatureGaussian(Distribution):
 
     mean: Tensor  # [..., A]
     features: Tensor  # z [..., F], not all of them 0
-    log_std: Tensor  # log σ [F, A]
+    log_std: Tensor  # log σ [F, A], or one for each row, [..., F, A]
 
     @cached_property
     def marginal(self) -> Gaussian:
         """The distribution of one action, W integrated out."""
-        variance = self.features.square() @ (2 * self.log_std).exp()
-        return Gaussian(self.mean, 0.5 * variance.log())
+        variance = self.features.square().unsqueeze(-2) @ (2 * self.log_std).exp()
+        return Gaussian(self.mean, 0.5 * variance.squeeze(-2).log())
 
     def log_prob(self, action: Tensor) -> Tensor:
         """That of the marginal: [..., A] -> [...]."""
@@ -53,3 +54,9 @@ class FeatureGaussian(Distribution):
     def kl(self, other: FeatureGaussian) -> Tensor:
         """That of the marginals: [...]."""
         return self.marginal.kl(other.marginal)
+
+    def detached(self, shape: tuple[int, ...]) -> FeatureGaussian:
+        """As for all; of the features one that is 1 is left, whose σ is the marginal's: the same distribution, and smaller."""
+        with torch.no_grad():
+            mean, log_std = self.mean.expand(*shape, -1), self.marginal.log_std.expand(*shape, -1)
+        return FeatureGaussian(mean.detach(), torch.ones_like(mean[..., :1]), log_std.detach().unsqueeze(-2))

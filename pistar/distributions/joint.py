@@ -40,6 +40,10 @@ class Joint(Distribution):
         """Sum of the components' divergences: [...]."""
         return _total(part.kl(other.components[key]) for key, part in self._items())
 
+    def detached(self, shape: tuple[int, ...]) -> Joint:
+        """Every component's own."""
+        return Joint(self._assemble(part.detached(shape) for _, part in self._items()))
+
     def _items(self) -> Iterable[tuple[Any, Distribution]]:
         return self.components.items() if isinstance(self.components, Mapping) else enumerate(self.components)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -48,9 +48,9 @@ def test_the_discrete_heads_keep_the_contract(name: str) -> None:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Faulty(Gaussian):
-    """A Gaussian, one of whose methods passes through ``fault``."""
+    """A Gaussian, one of whose methods passes through ``fault``, (method, function)."""
 
-    fault: Any = None
+    fault: ClassVar[Any] = None
 
     def log_prob(self, action: Tensor) -> Tensor:
         return self._spoiled("log_prob", super().log_prob(action), action)
@@ -61,6 +61,10 @@ class Faulty(Gaussian):
     def kl(self, other: Any) -> Tensor:
         return self._spoiled("kl", super().kl(other), other)
 
+    def detached(self, shape: tuple[int, ...]) -> Any:
+        plain = Gaussian(self.mean, self.log_std).detached(shape)
+        return self._spoiled("detached", type(self)(plain.mean, plain.log_std), shape)
+
     def mode(self) -> Tensor:
         return self._spoiled("mode", super().mode())
 
@@ -68,15 +72,17 @@ class Faulty(Gaussian):
         return self._spoiled("sample", super().sample(noise), noise)
 
     def _spoiled(self, name: str, value: Tensor, *arguments: Any) -> Tensor:
-        method, function = self.fault
+        method, function = type(self).fault
         result: Tensor = function(self, value, *arguments) if method == name else value
         return result
 
 
 def gaussian_with(method: str, function: Callable[..., Tensor]) -> Callable[[Any], Head]:
+    kind = type("FaultyOne", (Faulty,), {"fault": (method, function)})
+
     class FaultyHead(GaussianHead):
         def forward(self, outputs: Tensor) -> Any:
-            return Faulty(outputs, self.bounded_log_std(), (method, function))
+            return kind(outputs, self.bounded_log_std())
 
     return FaultyHead
 
@@ -177,6 +183,7 @@ FAULTS: dict[str, tuple[str, Callable[[Any], Head]]] = {
     "no head": ("interface", lambda space: nn.Linear(2, 2)),  # type: ignore[dict-item, return-value]
     "drawn weights": ("weights", Drawn),
     "unregistered weights": ("weights", Forgetful),
+    "kept as it is": ("batch", gaussian_with("detached", lambda one, x, shape: type(one)(one.mean, one.log_std))),
     "across the batch": ("rows", gaussian_with("log_prob", batch_mean)),
     "own random numbers": ("noise", Restless),
     "noise within": ("noise", gaussian_with("sample", lambda one, x, n: x + 0.1 * torch.randn_like(x))),

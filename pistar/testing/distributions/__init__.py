@@ -38,7 +38,7 @@ def check_distribution(family: Callable[[Any], Head], space: spaces.Space[Any] |
     if space is None:
         space = spaces.Box(np.array([-2.0, 0.5], np.float32), np.array([2.0, 0.75], np.float32))
     trial = Trial(family, space, seed)
-    for check in (*structure.CHECKS, *statistics.CHECKS, *numerics.CHECKS):
+    for check in (*structure.CHECKS, *statistics.CHECKS, *numerics.CHECKS, structure.check_batch):
         try:
             check(trial)
         except Exception as error:

@@ -9,6 +9,7 @@ from pistar.testing.violation import ContractViolation
 RULES = {
     "interface": "a Head makes a Distribution of [..., size]; every result has the batch's shape and the outputs' precision",
     "weights": "two heads made alike are equal, and one that takes over another's state does what that one did",
+    "batch": "detached gives the same distribution, cut up like the batch: rows of it are the distributions of the rows",
     "rows": "what is said of one row of a batch does not depend on the others",
     "noise": "an action is a function of outputs and noise, and any row of one draw of noise can be replayed by itself",
     "environment": "to_environment gives elements of the space, and from_environment leads back to them",

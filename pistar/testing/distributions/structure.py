@@ -80,6 +80,29 @@ def check_rows(trial: Trial) -> None:
                 violate("rows", f"{name} of row {i} is {float(found)} alone and {float(expected)} within a batch of 6")
 
 
+def check_batch(trial: Trial) -> None:
+    """Can what acted be kept, cut up with the batch, and compared with?"""
+    head = trial.head()
+    outputs = trial.outputs(head, (6,)).requires_grad_()
+    distribution, action = trial.drawn(head, outputs)
+    kept = distribution.detached((6,))
+    for path, leaf in leaves(kept):
+        if leaf.requires_grad or leaf.shape[:1] != (6,):
+            violate(
+                "batch",
+                f"detached keeps {'/'.join(path)} of shape {tuple(leaf.shape)}, expected [6, ...] and no gradient",
+            )
+    some = torch.tensor([4, 1])
+    few = map_leaves(lambda x: x.index_select(0, some), kept)
+    chosen = map_leaves(lambda x: x[some], action)
+    pairs = (
+        (few.log_prob(chosen), distribution.log_prob(action)[some]),
+        (few.kl(head(outputs[some])), outputs.new_zeros(2)),
+    )
+    if not all(torch.allclose(found, expected, rtol=1e-9, atol=1e-9) for found, expected in pairs):
+        violate("batch", "rows of what detached gives are other distributions than those of the rows")
+
+
 def check_noise(trial: Trial) -> None:
     """Is sampling a function of the noise?"""
     head = trial.head()
