@@ -37,9 +37,7 @@ class MLP:
     critic: bool = True  # whether there is a value function
     activation: Literal["tanh", "relu", "elu", "silu"] = "tanh"  # between layers
     last_gain: float = 0.01  # scale of the actor's last layer at the start: small = almost uniform actions
-    distribution: str = (
-        "gaussian"  # of continuous actions: gaussian, squashed, state-gaussian, beta, gsde or module:Class
-    )
+    distribution: str = "gaussian"  # of Box actions: gaussian, squashed, state-gaussian, beta, gsde or module:Class
     distributions: Mapping[str, str] = field(default_factory=dict)  # of single parts of a composed action, by name
     initial_log_std: float = -0.5  # logarithm of a Gaussian's deviation at the start
     squash: bool = False  # tanh-squashed Gaussian instead of a clipped one: another word for distribution squashed
