@@ -88,6 +88,8 @@ SIGNATURES: dict[str, tuple[object, tuple[object, ...]]] = {
     "tower_free": (None, (Pointer,)),
     "tower_forward": (None, (Pointer, Pointer, Long, Pointer, Pointer)),
     "tower_backward": (None, (Pointer, Pointer, Long, *(Pointer,) * 4)),
+    "world_step": (Long, (ctypes.c_int, Pointer, Pointer)),
+    "world_look": (None, (ctypes.c_int, Pointer, Pointer)),
     "norm": (ctypes.c_double, (Long, Pointer)),
     "adam": (None, (Long, Pointer, Pointer, Float, Pointer, Pointer, Float, ctypes.c_double, Float)),
 }

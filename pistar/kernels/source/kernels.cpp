@@ -1,5 +1,6 @@
 // What Python calls. Every function works on memory that the caller owns, on one thread, and keeps nothing but networks.
 #include "network.hpp"
+#include "worlds.hpp"
 
 extern "C" {
 
@@ -81,6 +82,15 @@ void tower_backward(Tower* tower, const float* parameters, long rows, const floa
         memcpy(dx + (at + r) * inputs, tower->gradient[0] + (size_t)r * tower->wide[0], inputs * sizeof(float));
   }
   tower->give(gradient);
+}
+
+// `world` counts from 0 in the order of pistar/envs/native_kernel.py.
+long world_step(int world, const Lanes* lanes, const void* action) {
+  return (world == 0 ? step_lanes<CartPole> : world == 1 ? step_lanes<Pendulum> : step_lanes<ArmReach>)(*lanes, action);
+}
+
+void world_look(int world, const Lanes* lanes, const bool* chosen) {
+  (world == 0 ? look<CartPole> : world == 1 ? look<Pendulum> : look<ArmReach>)(*lanes, chosen);
 }
 
 double norm(long count, const float* x) {
