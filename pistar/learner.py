@@ -44,6 +44,7 @@ class Learner:
         adam_epsilon: float = 1e-8,
         max_gradient_norm: float = 0.0,
         seed: int = 0,
+        threads: int = 1,
     ) -> None:
         self.policy = policy
         self.max_gradient_norm = max_gradient_norm
@@ -65,8 +66,15 @@ class Learner:
             if any(parameter.requires_grad for parameter in parameters)
         }
         self._network = network.of(policy)
+        if self._network is not None:
+            self._network.threads = threads
         on_cpu = self.parameters.dtype == torch.float32 and self.parameters.device.type == "cpu"
         self._native = library() if on_cpu else None
+
+    @property
+    def native(self) -> bool:
+        """Whether the policy is of a build whose gradients the kernels know."""
+        return self._network is not None
 
     def _flatten(self) -> tuple[Tensor, Tensor]:
         """Move every parameter into one vector; parameters and their gradients become views of it."""

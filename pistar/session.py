@@ -29,7 +29,6 @@ class Session:
         training, seed = experiment.training, experiment.training.seed
         if training.device == "cuda" and not torch.cuda.is_available():
             raise UsageError(f"device is 'cuda', but torch {torch.__version__} finds no CUDA here; use --device cpu")
-        torch.set_num_threads(training.threads)
         self.experiment, self.algorithm = experiment, experiment.algorithm
         self.environment = experiment.task.make(training.lanes, training.execution, training=training.stagger)
         generator = torch.Generator().manual_seed(seeding.derive(seed, "weights"))
@@ -47,7 +46,10 @@ class Session:
             adam_epsilon=training.adam_epsilon,
             max_gradient_norm=training.max_gradient_norm,
             seed=seeding.derive(seed, "minibatches"),
+            threads=training.threads,
         )
+        # What is left of torch beside the kernels is too small to share, and its waiting threads take cores from theirs.
+        torch.set_num_threads(1 if self.learner.native else training.threads)
         discount = getattr(self.algorithm, "discount", 0.99)
         scale = RewardScale(training.lanes, discount) if training.normalize_rewards else None
         self.collector = Collector(self.environment, self.policy, seed=seed, reward_scale=scale)

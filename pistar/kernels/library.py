@@ -27,6 +27,7 @@ FLAGS = (
     "-march=native",
     "-fPIC",
     "-shared",
+    "-pthread",
     "-fno-math-errno",
     "-fno-trapping-math",
     "-ffp-contract=fast",
@@ -58,6 +59,7 @@ class Loss(ctypes.Structure):
     _fields_ = (
         ("surrogate", ctypes.c_int),
         ("standardize", ctypes.c_int),
+        ("threads", ctypes.c_int),
         ("clip", Float),
         ("entropy_weight", Float),
         ("value_weight", Float),

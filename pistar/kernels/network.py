@@ -21,6 +21,7 @@ from pistar.policy import ActorCritic, Policy
 from pistar.rollout import Batch
 
 OVERRIDABLE = {"outputs", "value", "evaluate", "act"}  # where an instance replaces one, torch must do the work
+LEAST_FOR_TWO = 128  # rows of a minibatch that are worth a second thread
 SURROGATES = {"score": 0, "clipped": 1}
 
 
@@ -81,6 +82,7 @@ class Network:
         if self.gaussian:
             head: Any = policy.head
             native.network_box(handle, *(x.data_ptr() for x in (head.centre, head.half_range, head.low, head.high)))
+        self.threads = 1  # that a gradient may take; no bit depends on it
         self._batch, self._loss, self._metrics = Minibatch(), Loss(), Metrics()
         self._references = tuple(ctypes.addressof(x) for x in (self._batch, self._loss, self._metrics))
         self._own = list(policy.parameters())
@@ -137,6 +139,7 @@ class Network:
             None if batch.weight is None else batch.weight.data_ptr(),
         )
         loss.surrogate, loss.standardize = SURROGATES[form.surrogate], form.normalize_advantages
+        loss.threads = 1 if fields.rows < LEAST_FOR_TWO else self.threads
         loss.clip, loss.entropy_weight, loss.value_weight = form.clip, form.entropy_weight, form.value_weight
         self.native.network_gradient(
             self.handle, parameters.data_ptr(), *self._references[:2], gradient.data_ptr(), self._references[2]

@@ -1,4 +1,4 @@
-// What Python calls. Every function works on memory that the caller owns, on one thread, and keeps nothing but networks.
+// What Python calls. Every function works on memory that the caller owns, on one thread but for the gradient, and keeps nothing but networks.
 #include "network.hpp"
 #include "worlds.hpp"
 
@@ -32,7 +32,7 @@ void network_box(Network* net, const float* centre, const float* half_range, con
 }
 
 // Before a rollout: the parameters that `network_act` uses until the next call.
-void network_take(Network* net, const float* parameters) { take_parameters(*net, parameters, false); }
+void network_take(Network* net, const float* parameters) { take_actor(*net, parameters, false); }
 
 void network_act(Network* net, long rows, const float* observation, const float* noise, float* outputs, void* action, float* executed) {
   outputs_of(*net, *net->actor, observation, rows, outputs);
