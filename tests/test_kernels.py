@@ -302,6 +302,30 @@ def test_what_is_not_finite_is_refused_with_nothing_changed(field: str, value: f
     assert torch.equal(learner.parameters, before)
 
 
+def test_two_threads_change_no_bit() -> None:
+    for action in ACTIONS:
+        policy = policy_of(action)
+        batch, found = batch_of(policy, 300, weighted=True), []
+        for threads in (1, 2):
+            learner = Learner(policy, threads=threads)
+            value, metrics = learner.differentiate(loss_of(PPO()), batch)
+            found.append((value, metrics, learner.gradient.clone()))
+        assert found[0][:2] == found[1][:2]
+        assert torch.equal(found[0][2], found[1][2])
+        assert float(found[0][2].norm()) > 0
+
+
+def test_a_process_that_is_forked_has_a_second_thread_of_its_own() -> None:
+    policy = policy_of("box")
+    batch, learner = batch_of(policy, 300, weighted=False), Learner(policy, threads=2)
+    expected = learner.differentiate(loss_of(PPO()), batch)[0]
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if learner.differentiate(loss_of(PPO()), batch)[0] == expected else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert learner.differentiate(loss_of(PPO()), batch)[0] == expected
+
+
 # Where they come from
 
 
@@ -310,11 +334,24 @@ def test_without_a_compiler_torch_does_the_work_and_the_log_says_so(
 ) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
     monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with caplog.at_level(logging.INFO, "pistar"):
         assert library._made.__wrapped__() is None
     assert [record.message for record in caplog.records] == [
-        "native kernels are not used: no C++ compiler is installed (looked for c++, g++, clang++); torch does their work, more slowly"
+        "native kernels are not used: no C++ compiler is installed (looked for c++, g++, clang++); install one, or pip install "
+        "'pistar[kernels]'; torch does their work, more slowly"
     ]
+
+
+def test_a_compiler_from_pip_serves_where_the_machine_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object() if name == "ziglang" else None)
+    assert len(library.compiler()) == 1  # the machine's own comes first
+    monkeypatch.setenv("PATH", "/nonexistent")
+    assert library.compiler() == (sys.executable, "-m", "ziglang", "c++")
+    monkeypatch.setenv("CXX", "a-compiler")
+    with pytest.raises(library.Unavailable, match="looked for a-compiler"):
+        library.compiler()
 
 
 def test_kernels_that_compute_wrongly_are_not_used(
