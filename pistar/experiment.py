@@ -44,7 +44,7 @@ class Training:
     normalize_rewards: bool = True  # divide rewards by the running deviation of the discounted return
     warm_up: int = 1000  # uncounted random steps that give the first moments
     stagger: bool = True  # first episodes start at a random elapsed time, where the environment can
-    workers: int = 0  # processes that step the environment; 0: this one
+    workers: int | None = None  # processes that step the environment; 0: this one; none: as many as pay, measured
     start_method: Literal["fork", "spawn"] = "fork"  # how worker processes start
     threads: int = 1  # threads of torch and of the simulator
     device: Literal["cpu", "cuda"] = "cpu"  # where tensors live
@@ -59,7 +59,7 @@ class Training:
     @property
     def execution(self) -> Execution:
         """The part of these settings that environments need."""
-        return Execution(self.threads, self.workers, self.device, self.start_method)
+        return Execution(self.threads, self.workers or 0, self.device, self.start_method)
 
     @property
     def iterations(self) -> int:

@@ -29,6 +29,7 @@ class Session:
         training, seed = experiment.training, experiment.training.seed
         if training.device == "cuda" and not torch.cuda.is_available():
             raise UsageError(f"device is 'cuda', but torch {torch.__version__} finds no CUDA here; use --device cpu")
+        torch.set_num_threads(1)  # so that the first weights have the same bits whatever the threads
         self.experiment, self.algorithm = experiment, experiment.algorithm
         self.environment = experiment.task.make(training.lanes, training.execution, training=training.stagger)
         generator = torch.Generator().manual_seed(seeding.derive(seed, "weights"))

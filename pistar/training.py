@@ -8,6 +8,7 @@ first step.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -53,6 +54,7 @@ class Result:
     profile: Profile | None = None  # where the time went, where that was asked for
 
 
+log = logging.getLogger("pistar")
 OnIteration = Callable[[Progress], "bool | None"]
 
 
@@ -73,6 +75,7 @@ def train(
     # The code of the policy that the experiment itself asks for is trusted, and no other could take the weights.
     trust = POLICIES.kind_of(experiment.algorithm.policy_kind(experiment.policy))
     initial = None if start_from is None else artefact.load(start_from, trust)
+    experiment = settled(experiment)
     session = Session(experiment)
     with ExitStack() as stack:
         stack.callback(session.environment.close)
@@ -87,6 +90,15 @@ def train(
         if profile:
             recorder.profile = clocks(session, recorder)
         return loop(session, run, recorder, checkpoints, on_iteration)
+
+
+def settled(experiment: Experiment) -> Experiment:
+    """The experiment with everything that is chosen by this machine, once, for this run and whoever resumes it."""
+    if experiment.training.workers is not None:
+        return experiment
+    workers, reason = experiment.task.best_workers(experiment.training.lanes)
+    log.info("%s", reason)
+    return dataclasses.replace(experiment, training=dataclasses.replace(experiment.training, workers=workers))
 
 
 def clocks(session: Session, recorder: Recorder) -> Profile:

@@ -60,6 +60,19 @@ class Gymnasium(Task):
         spaces_of = gym_vector.spaces_of if self.adapter == "vector" else gym_lanes.spaces_of
         return "continuous" if has_box(spaces_of(self.id, self.options).action, spaces.Box) else "discrete"
 
+    def best_workers(self, lanes: int) -> tuple[int, str]:
+        """By what a step of one environment costs here."""
+        if self.batched or self.adapter == "vector":
+            return super().best_workers(lanes)
+        from pistar.envs import pace
+
+        cores = pace.available_cores()
+        try:
+            cost = pace.measure(self.id, self.options) if min(cores, lanes) > 1 else 0.0
+        except Exception as error:  # whatever it is, the run will meet it, with words for where
+            return 0, f"no workers: a step could not be measured ({type(error).__name__}: {error})"
+        return pace.best_workers(cost, lanes, cores)
+
     def environment(self, lanes: int, execution: Execution, *, training: bool, drawn: bool = False) -> Environment:
         """Lanes in this process, in workers, in one vector environment, or in MuJoCo's batch."""
         if self.batched:
