@@ -1,0 +1,72 @@
+"""What natural policy gradient and TRPO share: the direction F⁻¹ g, and a critic that is learned apart from the actor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from pistar import estimators, objectives
+from pistar.algorithms import epochs
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pistar.algorithms.algorithm import Loss, Metrics
+    from pistar.distributions import Distribution
+    from pistar.learner import Learner
+    from pistar.policy import Policy
+    from pistar.rollout import Batch, Rollout
+
+
+def estimate(policy: Policy, rollout: Rollout, discount: float, trace: float) -> Batch:
+    """Advantages by GAE(λ), brought to mean 0 and deviation 1 over the rollout, and λ-returns as value targets.
+
+    The length of a natural step does not depend on the scale of advantages; taking out their mean takes out variance.
+    """
+    value, next_value = rollout.values(policy)
+    advantage = estimators.gae(
+        rollout.reward, value, next_value, rollout.terminated, rollout.truncated, discount, trace
+    )
+    return rollout.batch(objectives.standardize(advantage, rollout.weight), advantage + value)
+
+
+def distribution(policy: Policy, batch: Batch) -> Distribution:
+    """The policy's distributions over the actions of a batch."""
+    return policy.evaluate(batch.observation, batch.action).distribution
+
+
+def acting(policy: Policy, batch: Batch) -> Distribution:
+    """The same as they now are: without gradient, every leaf [..., N, n]."""
+    return distribution(policy, batch).detached(batch.log_prob.shape)
+
+
+def direction(
+    learner: Learner, loss: Callable[..., Loss], batch: Batch, steps: int, damping: float
+) -> tuple[Tensor, float, Metrics]:
+    """The direction x = (F + damping · I)⁻¹ g of the actor, g the ascent −∇loss; with x·(F + damping · I) x.
+
+    The loss's metrics come third.
+
+    Raises NumericalError where g is not finite.
+    """
+    from pistar import natural_gradient  # here, so that listings need no torch
+
+    slope, metrics = learner.slope(loss, batch, "actor")
+    actor = learner.policy.parts()["actor"]
+    product = natural_gradient.fisher_product(
+        learner.policy, actor, lambda policy: distribution(policy, batch), batch.weight
+    )
+    x = natural_gradient.conjugate_gradient(product, -slope, steps, damping)
+    curvature = float(x.dot(product(x) + damping * x))
+    return x, curvature, {name: float(value) for name, value in metrics.items()}
+
+
+def value_loss(policy: Policy, batch: Batch) -> Loss:
+    """The squared error of the critic."""
+    error = objectives.squared_error(policy.value(batch.observation), batch.target, batch.weight)
+    return error, {"value_error": error.detach()}
+
+
+def fit_critic(learner: Learner, batch: Batch, passes: int, minibatch: int) -> Metrics:
+    """Gradient steps of the critic alone."""
+    return epochs.descend(learner, value_loss, batch, epochs=passes, minibatch=minibatch, parts=("critic",))
