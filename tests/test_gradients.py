@@ -307,14 +307,11 @@ SETTINGS: dict[type[ActorCritics], tuple[float, ...]] = {
 
 
 def expected_actor_critic(algorithm: Any, policy: Policy, rollout: Rollout) -> Tensor:
-    """The expected sum over a rollout's steps: the algorithm divides by the sum of weights, and some by a deviation."""
+    """The expected sum over a rollout's steps: the algorithm divides by the sum of weights, and one by a deviation."""
     batch: Batch = algorithm.estimate(policy, rollout)
     scale = 1.0
-    if isinstance(algorithm, PPOPenalty | TRPO | NPG):
-        raw: Batch = PPO(discount=algorithm.discount, trace=algorithm.trace).estimate(policy, rollout)
-        scale = deviation(raw)
-        if isinstance(algorithm, PPOPenalty):
-            batch = dataclasses.replace(batch, old=natural_step.acting(policy, batch))
+    if isinstance(algorithm, PPOPenalty):  # which standardises
+        batch, scale = dataclasses.replace(batch, old=natural_step.acting(policy, batch)), deviation(batch)
     loss = algorithm.loss(policy, batch, *SETTINGS.get(type(algorithm), ()))
     assert rollout.weight is not None
     return climbed(policy, loss[0]) * rollout.weight.sum() * scale

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from pistar import estimators, objectives
+from pistar import objectives
 from pistar.algorithms import epochs
 
 if TYPE_CHECKING:
@@ -15,19 +16,15 @@ if TYPE_CHECKING:
     from pistar.distributions import Distribution
     from pistar.learner import Learner
     from pistar.policy import Policy
-    from pistar.rollout import Batch, Rollout
+    from pistar.rollout import Batch
 
 
-def estimate(policy: Policy, rollout: Rollout, discount: float, trace: float) -> Batch:
-    """Advantages by GAE(λ), brought to mean 0 and deviation 1 over the rollout, and λ-returns as value targets.
+def standardized(batch: Batch) -> Batch:
+    """The batch with advantages of mean 0 and deviation 1.
 
-    The length of a natural step does not depend on the scale of advantages; taking out their mean takes out variance.
+    The length of a natural step does not depend on their scale; taking out their mean takes out variance.
     """
-    value, next_value = rollout.values(policy)
-    advantage = estimators.gae(
-        rollout.reward, value, next_value, rollout.terminated, rollout.truncated, discount, trace
-    )
-    return rollout.batch(objectives.standardize(advantage, rollout.weight), advantage + value)
+    return dataclasses.replace(batch, advantage=objectives.standardize(batch.advantage, batch.weight))
 
 
 def distribution(policy: Policy, batch: Batch) -> Distribution:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pistar import bounds, objectives
+from pistar import bounds, estimators, objectives
 from pistar.algorithms import natural_step
 from pistar.algorithms.algorithm import Algorithm, AlgorithmState, Loss, Metrics
 from pistar.algorithms.metrics import explained_variance
@@ -53,8 +53,12 @@ class NPG(Algorithm):
         bounds.at_least(1, self, "conjugate_steps", "minibatch")
 
     def estimate(self, policy: Policy, rollout: Rollout) -> Batch:
-        """Advantages by GAE(λ), and λ-returns as value targets."""
-        return natural_step.estimate(policy, rollout, self.discount, self.trace)
+        """Advantages by GAE(λ) and λ-returns as value targets."""
+        value, next_value = rollout.values(policy)
+        advantage = estimators.gae(
+            rollout.reward, value, next_value, rollout.terminated, rollout.truncated, self.discount, self.trace
+        )
+        return rollout.batch(advantage, advantage + value)
 
     def loss(self, policy: Policy, batch: Batch) -> Loss:
         """−E[log π A], whose gradient is −g."""
@@ -70,13 +74,14 @@ class NPG(Algorithm):
         from pistar import natural_gradient  # here, so that listings need no torch
 
         batch = self.estimate(learner.policy, experience)
+        explained, batch = explained_variance(batch), natural_step.standardized(batch)
         x, curvature, metrics = natural_step.direction(learner, self.loss, batch, self.conjugate_steps, self.damping)
         length = self.length(curvature, progress)
         old = natural_step.acting(learner.policy, batch)
         learner.set("actor", learner.vector("actor") + length * x)
         kl = natural_gradient.mean_kl(old, natural_step.acting(learner.policy, batch), batch.weight)
         fitted = natural_step.fit_critic(learner, batch, self.epochs, self.minibatch)
-        return state, {**metrics, **fitted, "kl": kl, "step": length, "explained_variance": explained_variance(batch)}
+        return state, {**metrics, **fitted, "kl": kl, "step": length, "explained_variance": explained}
 
     def length(self, curvature: float, progress: float) -> float:
         """η, where ``curvature`` is xᵀ(F + damping · I)x of the direction x = F⁻¹ g."""

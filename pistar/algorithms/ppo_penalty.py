@@ -65,22 +65,19 @@ class PPOPenalty(Algorithm):
         return {"penalty": self.penalty}
 
     def estimate(self, policy: Policy, rollout: Rollout, old: Distribution | None = None) -> Batch:
-        """Advantages by GAE(λ), standardised over the rollout, and λ-returns as value targets; with ``old``, [N, n] leaves.
-
-        κ is a price in units of the surrogate, which must therefore keep its scale.
-        """
+        """Advantages by GAE(λ) and λ-returns as value targets, beside the acting policy's distributions ``old``."""
         value, next_value = rollout.values(policy)
         advantage = estimators.gae(
             rollout.reward, value, next_value, rollout.terminated, rollout.truncated, self.discount, self.trace
         )
-        batch = rollout.batch(objectives.standardize(advantage, rollout.weight), advantage + value)
-        return dataclasses.replace(batch, old=old)
+        return dataclasses.replace(rollout.batch(advantage, advantage + value), old=old)
 
     def loss(self, policy: Policy, batch: Batch, penalty: float, entropy_weight: float) -> Loss:
-        """The objective of the module's head, negated."""
+        """Equation 8, negated. κ is a price in units of the surrogate, which standardised advantages give a scale."""
         assert batch.old is not None
         now = policy.evaluate(batch.observation, batch.action)
-        surrogate = objectives.importance_weighted(now.log_prob, batch.log_prob, batch.advantage, batch.weight)
+        advantage = objectives.standardize(batch.advantage, batch.weight)
+        surrogate = objectives.importance_weighted(now.log_prob, batch.log_prob, advantage, batch.weight)
         kl = objectives.weighted_mean(batch.old.kl(now.distribution), batch.weight)
         entropy = objectives.weighted_mean(now.entropy, batch.weight)
         error = objectives.squared_error(now.critic_value(), batch.target, batch.weight)

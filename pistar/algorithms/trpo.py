@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pistar import bounds, objectives
+from pistar import bounds, estimators, objectives
 from pistar.algorithms import natural_step
 from pistar.algorithms.algorithm import Algorithm, AlgorithmState, Loss, Metrics
 from pistar.algorithms.metrics import explained_variance
@@ -57,8 +57,12 @@ class TRPO(Algorithm):
         bounds.between(0, 1, self, "shrink")
 
     def estimate(self, policy: Policy, rollout: Rollout) -> Batch:
-        """Advantages by GAE(λ), standardised, and λ-returns as value targets."""
-        return natural_step.estimate(policy, rollout, self.discount, self.trace)
+        """Advantages by GAE(λ) and λ-returns as value targets."""
+        value, next_value = rollout.values(policy)
+        advantage = estimators.gae(
+            rollout.reward, value, next_value, rollout.terminated, rollout.truncated, self.discount, self.trace
+        )
+        return rollout.batch(advantage, advantage + value)
 
     def loss(self, policy: Policy, batch: Batch) -> Loss:
         """The surrogate of equation 14, negated."""
@@ -72,11 +76,12 @@ class TRPO(Algorithm):
     ) -> tuple[AlgorithmState, Metrics]:
         """One step of the actor, then ``epochs`` passes of the critic."""
         batch = self.estimate(learner.policy, experience)
+        explained, batch = explained_variance(batch), natural_step.standardized(batch)
         x, curvature, before = natural_step.direction(learner, self.loss, batch, self.conjugate_steps, self.damping)
         length = (2 * self.max_kl / curvature) ** 0.5 if curvature > 0 else 0.0
         moved = self.search(learner, batch, length * x, before["surrogate"])
         fitted = natural_step.fit_critic(learner, batch, self.epochs, self.minibatch)
-        return state, {**before, **moved, **fitted, "explained_variance": explained_variance(batch)}
+        return state, {**before, **moved, **fitted, "explained_variance": explained}
 
     def search(self, learner: Learner, batch: Batch, step: Tensor, before: float) -> Metrics:
         """Move the actor along ``step`` as far as is allowed; what that made of KL and surrogate."""
