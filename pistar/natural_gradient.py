@@ -3,9 +3,9 @@
     F = E_s[Jᵀ H J],    J = ∂φ/∂θ,    H = ∇²_φ KL(π_φ_old ‖ π_φ) at φ = φ_old,    F⁻¹ g by conjugate gradients
 
 φ are the distribution's own parameters (logits; means and log σ), so that H, which equals the Fisher information of the
-distribution, comes from the exact ``kl`` of whatever distribution the policy has. F is never formed. A product F v takes J v
-by forward differentiation, H by differentiating a formula of φ alone twice, and Jᵀ by one backward pass: the network itself is
-never differentiated twice. This is the analytic form of Schulman et al. (2015), arXiv:1502.05477, appendix C.1.
+distribution, comes from the exact ``kl`` of whatever distribution the policy has. F is never formed, and no second derivative of
+the network enters it: a product F v is J v, then H by differentiating a formula of φ alone twice, then Jᵀ by one backward pass.
+This is the analytic form of Schulman et al. (2015), arXiv:1502.05477, appendix C.1.
 
 All functions are pure: nothing here moves a parameter. Left out: preconditioning, Kronecker factors, and F from a part of the
 batch.
@@ -13,7 +13,7 @@ batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import accumulate, repeat
 from operator import mul
 from typing import Any
@@ -30,6 +30,7 @@ from pistar.tree import leaves, map_leaves
 Path = tuple[str, ...]  # of a leaf within a distribution
 Product = Callable[[Tensor], Tensor]  # v [N] -> F v [N]
 Differential = Callable[[Tensor], dict[Path, Tensor]]  # v [N] -> J v, by leaf
+Metric = Callable[[list[Tensor]], list[Tensor]]  # u -> H u, leaf by leaf
 Distributed = Callable[[Policy], Distribution]  # a policy -> its distributions over the actions of a fixed batch
 
 
@@ -38,33 +39,94 @@ def fisher_product(
 ) -> Product:
     """The map v -> F v for some parameters of a policy, flat and in their order; F is the weighted mean over the batch.
 
-    ``distributed(policy)`` evaluates the batch; it is called once now and once in every product. Good until a parameter moves.
+    ``distributed(policy)`` evaluates the batch. Good until a parameter moves.
     """
     moved = list(parameters)
     free = [parameter for parameter in moved if parameter.requires_grad]
     distribution = distributed(policy)
     outputs = {path: leaf for path, leaf in leaves(distribution) if leaf.requires_grad}
     metric = output_metric(distribution, weight)
-    forwards: list[Differential] = [jacobian_product(policy, moved, distributed)]
+    chosen: list[Differential] = []
 
-    def product(vector: Tensor) -> Tensor:
-        try:
-            tangents = forwards[-1](vector)
-        except NotImplementedError:  # by some layer: go backwards twice instead, from now on
-            forwards.append(jacobian_product_by_reverse(policy, moved, distributed))
-            tangents = forwards[-1](vector)
+    def pull_back(images: list[Tensor]) -> Tensor:
         # Negated, and back again: a deviation out of its bounds lets through what *descent* would bring back (`heads`).
-        images = [-image for image in metric([tangents[path] for path in outputs])]
+        downhill = [-image for image in images]
         found = iter(
-            torch.autograd.grad(list(outputs.values()), free, images, retain_graph=True, materialize_grads=True)
+            torch.autograd.grad(list(outputs.values()), free, downhill, retain_graph=True, materialize_grads=True)
         )
         shares = [next(found) if parameter.requires_grad else torch.zeros_like(parameter) for parameter in moved]
         return -torch.cat([share.flatten() for share in shares])
 
+    def product(vector: Tensor) -> Tensor:
+        if not chosen:
+            quick = backwards_twice(outputs, moved)
+            right = is_transposed(quick, pull_back, vector)
+            chosen.append(quick if right else forwards(policy, moved, distributed))
+        tangents = chosen[0](vector)
+        return pull_back(metric([tangents[path] for path in outputs]))
+
     return product
 
 
-def output_metric(distribution: Distribution, weight: Tensor | None) -> Callable[[list[Tensor]], list[Tensor]]:
+def is_transposed(quick: Differential, back: Callable[[list[Tensor]], Tensor], vector: Tensor) -> bool:
+    """Whether w·J v = v·Jᵀw for some w; a layer that can be differentiated but once breaks it, by an error or in silence."""
+    try:
+        tangents = list(quick(vector).values())
+    except RuntimeError:
+        return False
+    probes = [torch.linspace(1, 2, u.numel(), dtype=u.dtype, device=u.device).view_as(u) for u in tangents]
+    pulled = back(probes)
+    here = sum(float((u * w).sum()) for u, w in zip(tangents, probes, strict=True))
+    rounding = sum(float(u.norm() * w.norm()) for u, w in zip(tangents, probes, strict=True))
+    return abs(here - float(pulled.dot(vector))) <= 1e-5 * (rounding + float(pulled.norm() * vector.norm()))
+
+
+def backwards_twice(outputs: Mapping[Path, Tensor], parameters: list[nn.Parameter]) -> Differential:
+    """The map v -> J v, how ``outputs`` move when ``parameters`` move along v, as ∂/∂w (v · Jᵀw), whatever w is.
+
+    Jᵀw is linear in w, so that this costs no more than a backward pass: the trick is Townsend's (2017).
+    """
+    free = [parameter for parameter in parameters if parameter.requires_grad]
+    cotangents = [torch.zeros_like(leaf).requires_grad_() for leaf in outputs.values()]
+    pulled = torch.autograd.grad(list(outputs.values()), free, cotangents, create_graph=True, materialize_grads=True)
+
+    def differential(vector: Tensor) -> dict[Path, Tensor]:
+        shares = torch.split(vector, [parameter.numel() for parameter in parameters])
+        along = [s.view_as(p) for p, s in zip(parameters, shares, strict=True) if p.requires_grad]
+        seen = [(pull, share) for pull, share in zip(pulled, along, strict=True) if pull.requires_grad]
+        found = torch.autograd.grad(
+            [pull for pull, _ in seen],
+            cotangents,
+            [share for _, share in seen],
+            retain_graph=True,
+            materialize_grads=True,
+        )
+        return dict(zip(outputs, found, strict=True))
+
+    return differential
+
+
+def forwards(policy: Policy, parameters: list[nn.Parameter], distributed: Distributed) -> Differential:
+    """The same by forward differentiation: dearer, since the network is evaluated every time, but it needs no second pass."""
+    names = {id(parameter): name for name, parameter in policy.named_parameters()}
+    module = _Distributed(policy, distributed)
+
+    def differential(vector: Tensor) -> dict[Path, Tensor]:
+        shares = torch.split(vector, [parameter.numel() for parameter in parameters])
+        # Without gradients, which are another thing, and without a library whose memories know no forward derivative.
+        with dual_level(), torch.no_grad(), torch.backends.mkldnn.flags(enabled=False):
+            duals = {
+                f"policy.{names[id(parameter)]}": make_dual(parameter, share.view_as(parameter))  # type: ignore[no-untyped-call]
+                for parameter, share in zip(parameters, shares, strict=True)
+            }
+            distribution = torch.func.functional_call(module, duals, ())
+            pairs = {path: unpack_dual(leaf) for path, leaf in leaves(distribution)}  # type: ignore[no-untyped-call]
+            return {path: torch.zeros_like(x) if tangent is None else tangent for path, (x, tangent) in pairs.items()}
+
+    return differential
+
+
+def output_metric(distribution: Distribution, weight: Tensor | None) -> Metric:
     """The map u -> H u for the distribution's parameters that depend on anything, as lists in the order of `tree.leaves`.
 
     H is the Hessian of the weighted mean of KL(π_φ_old ‖ π_φ) at φ = φ_old.
@@ -85,51 +147,6 @@ def output_metric(distribution: Distribution, weight: Tensor | None) -> Callable
         return list(torch.autograd.grad(slope, varied, tangents, retain_graph=True, materialize_grads=True))
 
     return metric
-
-
-def jacobian_product(policy: Policy, parameters: list[nn.Parameter], distributed: Distributed) -> Differential:
-    """The map v -> J v: how each of the distribution's parameters, by its path, moves when ``parameters`` move along v."""
-    names = {id(parameter): name for name, parameter in policy.named_parameters()}
-    module = _Distributed(policy, distributed)
-
-    def differential(vector: Tensor) -> dict[Path, Tensor]:
-        shares = torch.split(vector, [parameter.numel() for parameter in parameters])
-        with dual_level(), torch.no_grad():  # no_grad: forward differentiation is another thing, and goes on
-            duals = {
-                f"policy.{names[id(parameter)]}": make_dual(parameter, share.view_as(parameter))  # type: ignore[no-untyped-call]
-                for parameter, share in zip(parameters, shares, strict=True)
-            }
-            distribution = torch.func.functional_call(module, duals, ())
-            pairs = {path: unpack_dual(leaf) for path, leaf in leaves(distribution)}  # type: ignore[no-untyped-call]
-            return {path: torch.zeros_like(x) if tangent is None else tangent for path, (x, tangent) in pairs.items()}
-
-    return differential
-
-
-def jacobian_product_by_reverse(
-    policy: Policy, parameters: list[nn.Parameter], distributed: Distributed
-) -> Differential:
-    """The same for layers that know no forward differentiation: J v = ∂/∂w (v · Jᵀw), whatever w is (Townsend 2017)."""
-    free = [parameter for parameter in parameters if parameter.requires_grad]
-    with torch.backends.mkldnn.flags(enabled=False):  # its layers cannot be differentiated twice
-        outputs = {path: leaf for path, leaf in leaves(distributed(policy)) if leaf.requires_grad}
-    cotangents = [torch.zeros_like(leaf).requires_grad_() for leaf in outputs.values()]
-    pulled = torch.autograd.grad(list(outputs.values()), free, cotangents, create_graph=True, materialize_grads=True)
-
-    def differential(vector: Tensor) -> dict[Path, Tensor]:
-        shares = torch.split(vector, [parameter.numel() for parameter in parameters])
-        along = [s.view_as(p) for p, s in zip(parameters, shares, strict=True) if p.requires_grad]
-        seen = [(pull, share) for pull, share in zip(pulled, along, strict=True) if pull.requires_grad]
-        found = torch.autograd.grad(
-            [pull for pull, _ in seen],
-            cotangents,
-            [share for _, share in seen],
-            retain_graph=True,
-            materialize_grads=True,
-        )
-        return dict(zip(outputs, found, strict=True))
-
-    return differential
 
 
 class _Distributed(nn.Module):

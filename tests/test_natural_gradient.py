@@ -33,7 +33,7 @@ from pistar.policy import ActorCritic, Policy
 from pistar.rollout import Rollout
 from pistar.schedules import constant
 from pistar.tabular import FiniteMDP
-from pistar.tree import Tree
+from pistar.tree import Tree, leaves
 
 STATES = 3
 BOX = spaces.Box(-1.0, 1.0, (2,), np.float32)
@@ -134,20 +134,27 @@ def test_products_are_those_of_the_exact_fisher_matrix(name: str) -> None:
     assert all(parameter.grad is None for parameter in policy.parameters())
 
 
-class Stubborn(torch.autograd.Function):
-    """Differentiable backwards, as often as one likes, and not forwards."""
+class Once(torch.autograd.Function):
+    """Differentiable forwards, and backwards once."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        return x.clone()
+        ctx.save_for_backward(x)
+        ctx.save_for_forward(x)
+        return x.exp()
 
     @staticmethod
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        return gradients[0]
+        return gradients[0] * ctx.saved_tensors[0].exp()
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor) -> Tensor:
+        return tangents[0] * ctx.saved_tensors[0].exp()
 
 
 class Recurrent(torch.nn.Module):
-    """Outputs of a layer that torch cannot differentiate forwards in single precision."""
+    """Outputs of a layer that torch cannot differentiate twice in single precision."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -157,18 +164,39 @@ class Recurrent(torch.nn.Module):
         return self.lstm(x.unsqueeze(0))[0].squeeze(0)  # type: ignore[no-any-return]
 
 
-def test_layers_without_forward_derivatives_are_differentiated_backwards_twice() -> None:
+@by_actions
+def test_forward_differentiation_finds_the_same(name: str) -> None:
+    policy, observation = build(name), observations()
+    actor = policy.parts()["actor"]
+    outputs = {path: leaf for path, leaf in leaves(distributed(observation)(policy)) if leaf.requires_grad}
+    vector = torch.randn(sum(p.numel() for p in actor), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    one = natural_gradient.backwards_twice(outputs, actor)(vector)
+    other = natural_gradient.forwards(policy, actor, distributed(observation))(vector)
+    assert set(one) == set(outputs) <= set(other)
+    for path, tangent in one.items():
+        torch.testing.assert_close(tangent, other[path], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_layers_that_can_be_differentiated_but_once_are_differentiated_forwards(share: float) -> None:
+    """Backwards, torch leaves out their second derivatives without a word."""
     policy, observation = build("gaussian"), observations()
-    truth = exact_fisher(policy, observation, torch.ones(STATES, dtype=torch.float64))
 
-    def stubborn(policy: Policy) -> Distribution:
-        return policy.head(Stubborn.apply(policy.outputs(observation)[0]))
+    def once(policy: Policy) -> Distribution:
+        raw = policy.outputs(observation)[0]
+        return policy.head(share * Once.apply(raw) + (1 - share) * raw)
 
-    product = natural_gradient.fisher_product(policy, policy.parts()["actor"], stubborn)
-    torch.testing.assert_close(as_matrix(product, len(truth)), truth, rtol=0, atol=1e-12)
+    def often(policy: Policy) -> Distribution:
+        raw = policy.outputs(observation)[0]
+        return policy.head(share * raw.exp() + (1 - share) * raw)
+
+    actor = policy.parts()["actor"]
+    size = sum(parameter.numel() for parameter in actor)
+    found, truth = (as_matrix(natural_gradient.fisher_product(policy, actor, each), size) for each in (once, often))
+    torch.testing.assert_close(found, truth, rtol=0, atol=1e-12)
 
 
-def test_so_is_a_memory() -> None:
+def test_so_are_memories_whose_library_knows_no_second_derivative() -> None:
     policy, observation = build("gaussian"), observations()
     assert isinstance(policy, ActorCritic)
     policy.actor = Recurrent().double()

@@ -254,14 +254,22 @@ def test_the_rate_keeps_within_its_bounds() -> None:
 
 
 def test_ppo_carries_the_rate_from_iteration_to_iteration_whatever_the_schedule_says() -> None:
-    with opened(
-        PPO(wanted_kl=0.01, epochs=2, minibatch=32), "discrete", learning_rate={"from": 1e-4, "to": 0.0}
-    ) as running:
-        rates = [metrics["learning_rate"] for *_, metrics in updates(running, 6)]
-        assert running.state == {"learning_rate": dict.fromkeys(("actor", "critic"), rates[-1])}
-    assert rates[-1] > 2e-4  # 1e-4 moves too little
-    with opened(PPO(wanted_kl=1e-5, epochs=2, minibatch=32), "discrete", learning_rate=1e-3) as running:
-        assert [metrics["learning_rate"] for *_, metrics in updates(running, 3)][-1] < 3e-4
+    once = PPO(wanted_kl=0.01, epochs=1, minibatch=10**6)  # before the only step there is no divergence to follow
+    with opened(once, "discrete", learning_rate={"from": 1e-4, "to": 0.0}) as running:
+        first = [metrics["learning_rate"] for *_, metrics in updates(running, 3)]
+        assert first == [1e-4] * 3
+        running.state = {"learning_rate": {"actor": 5e-3, "critic": 2e-3}}
+        ((before, after, _, metrics),) = updates(running, 1)
+        assert running.state == {"learning_rate": {"actor": 5e-3, "critic": 2e-3}}
+        assert metrics["learning_rate"] == 5e-3
+        assert float((actor(after) - actor(before)).abs().max()) > 2e-3  # Adam's steps are as long as the rate
+
+
+def test_ppo_moves_the_rate_towards_the_divergence_that_is_wanted() -> None:
+    for wanted, starts, low, high in ((0.01, 1e-4, 1.5e-4, HIGHEST), (1e-5, 1e-3, LOWEST, 5e-4)):
+        with opened(PPO(wanted_kl=wanted, epochs=4, minibatch=32), "discrete", learning_rate=starts) as running:
+            *_, last = (metrics["learning_rate"] for *_, metrics in updates(running, 4))
+        assert low <= last <= high
 
 
 def test_without_it_ppo_remembers_nothing_and_leaves_the_rate_to_the_schedule() -> None:
