@@ -1,4 +1,4 @@
-"""What natural policy gradient and TRPO share: the direction F⁻¹ g, and a critic that is learned apart from the actor."""
+"""What natural policy gradient and TRPO share: the direction F⁻¹ g, and the distributions that it is measured by."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pistar import objectives
-from pistar.algorithms import epochs
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,14 +55,3 @@ def direction(
     x = natural_gradient.conjugate_gradient(product, -slope, steps, damping)
     curvature = float(x.dot(product(x) + damping * x))
     return x, curvature, {name: float(value) for name, value in metrics.items()}
-
-
-def value_loss(policy: Policy, batch: Batch) -> Loss:
-    """The squared error of the critic."""
-    error = objectives.squared_error(policy.value(batch.observation), batch.target, batch.weight)
-    return error, {"value_error": error.detach()}
-
-
-def fit_critic(learner: Learner, batch: Batch, passes: int, minibatch: int) -> Metrics:
-    """Gradient steps of the critic alone."""
-    return epochs.descend(learner, value_loss, batch, epochs=passes, minibatch=minibatch, parts=("critic",))

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pistar import bounds, estimators, objectives
-from pistar.algorithms import natural_step
+from pistar.algorithms import critic, natural_step
 from pistar.algorithms.algorithm import Algorithm, AlgorithmState, Loss, Metrics
 from pistar.algorithms.metrics import explained_variance
 from pistar.schedules import Schedule
@@ -80,7 +80,7 @@ class NPG(Algorithm):
         old = natural_step.acting(learner.policy, batch)
         learner.set("actor", learner.vector("actor") + length * x)
         kl = natural_gradient.mean_kl(old, natural_step.acting(learner.policy, batch), batch.weight)
-        fitted = natural_step.fit_critic(learner, batch, self.epochs, self.minibatch)
+        fitted = critic.fit(learner, batch, self.epochs, self.minibatch)
         return state, {**metrics, **fitted, "kl": kl, "step": length, "explained_variance": explained}
 
     def length(self, curvature: float, progress: float) -> float:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pistar import bounds, estimators, objectives
-from pistar.algorithms import natural_step
+from pistar.algorithms import critic, natural_step
 from pistar.algorithms.algorithm import Algorithm, AlgorithmState, Loss, Metrics
 from pistar.algorithms.metrics import explained_variance
 
@@ -80,7 +80,7 @@ class TRPO(Algorithm):
         x, curvature, before = natural_step.direction(learner, self.loss, batch, self.conjugate_steps, self.damping)
         length = (2 * self.max_kl / curvature) ** 0.5 if curvature > 0 else 0.0
         moved = self.search(learner, batch, length * x, before["surrogate"])
-        fitted = natural_step.fit_critic(learner, batch, self.epochs, self.minibatch)
+        fitted = critic.fit(learner, batch, self.epochs, self.minibatch)
         return state, {**before, **moved, **fitted, "explained_variance": explained}
 
     def search(self, learner: Learner, batch: Batch, step: Tensor, before: float) -> Metrics:

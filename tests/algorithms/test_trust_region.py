@@ -265,11 +265,11 @@ def test_ppo_carries_the_rate_from_iteration_to_iteration_whatever_the_schedule_
         assert float((actor(after) - actor(before)).abs().max()) > 2e-3  # Adam's steps are as long as the rate
 
 
-def test_ppo_moves_the_rate_towards_the_divergence_that_is_wanted() -> None:
-    for wanted, starts, low, high in ((0.01, 1e-4, 1.5e-4, HIGHEST), (1e-5, 1e-3, LOWEST, 5e-4)):
-        with opened(PPO(wanted_kl=wanted, epochs=4, minibatch=32), "discrete", learning_rate=starts) as running:
-            *_, last = (metrics["learning_rate"] for *_, metrics in updates(running, 4))
-        assert low <= last <= high
+@pytest.mark.parametrize(("wanted", "up"), [(0.1, True), (1e-6, False)])
+def test_ppo_moves_the_rate_towards_the_divergence_that_is_wanted(wanted: float, up: bool) -> None:
+    with opened(PPO(wanted_kl=wanted, epochs=1, minibatch=32), "discrete", learning_rate=1e-4) as running:
+        ((*_, metrics),) = updates(running, 1)
+    assert (metrics["learning_rate"] > 1.5e-4) if up else (metrics["learning_rate"] < 7e-5)
 
 
 def test_without_it_ppo_remembers_nothing_and_leaves_the_rate_to_the_schedule() -> None:
