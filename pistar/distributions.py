@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pistar.tree import Tree
+from pistar.tree import Tree, map_leaves
 
 QUADRATURE_NODES = 32
 
@@ -53,6 +53,11 @@ class Distribution(ABC):
     @abstractmethod
     def kl(self, other: Self) -> Tensor:
         """Exact KL(self ‖ other) in nats: [...]."""
+
+    def detached(self, shape: tuple[int, ...]) -> Self:
+        """The same without gradient, every parameter [*shape, n], so that it can be cut up like the batch [*shape]."""
+        distribution: Self = map_leaves(lambda leaf: leaf.detach().expand(*shape, leaf.shape[-1]), self)
+        return distribution
 
 
 @dataclass(frozen=True, eq=False)

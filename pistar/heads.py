@@ -320,6 +320,11 @@ class _Bounded(torch.autograd.Function):
         outward = ((x < ctx.low) & (gradient > 0)) | ((x > ctx.high) & (gradient < 0))
         return gradient.masked_fill(outward, 0.0), None, None
 
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor) -> Tensor:
+        """Forwards it is the identity everywhere, as it is backwards for a value that comes back."""
+        return tangents[0].clone()
+
 
 def _bounds(space: spaces.Box) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Flat bounds, ±inf where there is none; rounded inwards to float32, so that no float32 policy leaves the space."""

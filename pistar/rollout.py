@@ -17,6 +17,7 @@ from torch import Tensor
 from pistar.tree import Tree, map_leaves
 
 if TYPE_CHECKING:
+    from pistar.distributions import Distribution
     from pistar.policy import Policy
 
 
@@ -154,6 +155,7 @@ class Batch:
     advantage: Tensor
     target: Tensor  # of the value function
     weight: Tensor | None = None  # 0 silences a step; None: all count
+    old: Distribution | None = None  # of the acting policy, where an algorithm keeps it; [..., N, n] in every leaf
 
     def minibatches(self, size: int, generator: torch.Generator) -> Iterator[Batch]:
         """One pass over all steps in random order, ``size`` at a time (the last one may be smaller)."""

@@ -22,6 +22,7 @@ from torch import Tensor
 from pistar import acting, closed_form, optimizers, training
 from pistar.algorithms import ALGORITHMS
 from pistar.algorithms.a2c import A2C
+from pistar.algorithms.critic import Regression
 from pistar.algorithms.ppo import PPO
 from pistar.envs.environment import Spaces
 from pistar.errors import NumericalError, UsageError
@@ -88,15 +89,17 @@ def marked() -> list[Any]:
         made = ALGORITHMS.get(name)()
         if getattr(type(made), "loss", None) in closed_form.marked():
             settings += [made, dataclasses.replace(made, normalize_advantages=True, value_weight=0.7)]
-    return settings
+    return [*settings, Regression()]  # the critic's own, which algorithms share
 
 
 def loss_of(algorithm: Any) -> Any:
+    if isinstance(algorithm, Regression):
+        return partial(algorithm.loss)
     keywords = {"entropy_weight": 0.05} | ({"clip": 0.15} if isinstance(algorithm, PPO) else {})
     return partial(algorithm.loss, **keywords)
 
 
-@pytest.mark.parametrize("algorithm", marked(), ids=lambda each: f"{type(each).__name__}{each.normalize_advantages}")
+@pytest.mark.parametrize("algorithm", marked(), ids=lambda each: type(each).__name__)
 @pytest.mark.parametrize("action", ACTIONS)
 @pytest.mark.parametrize("activation", KNOWN)
 @pytest.mark.parametrize(("size", "weighted"), [(1, False), (48, False), (205, True)])
@@ -112,7 +115,7 @@ def test_the_gradient_is_that_of_the_loss_as_it_is_written(
 
 def test_every_loss_that_is_marked_belongs_to_an_algorithm_of_the_registry() -> None:
     assert {type(each).loss for each in marked()} == set(closed_form.marked())
-    assert len(marked()) >= 4
+    assert len(marked()) >= 5
 
 
 def test_entries_of_weight_0_are_silent_whatever_they_hold() -> None:
