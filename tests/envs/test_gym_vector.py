@@ -194,6 +194,20 @@ def test_the_autoreset_grid(mode: AutoresetMode, batched_final: bool) -> None:
     assert ends == {(False, False), (True, False), (False, True), (True, True)}
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_lanes_that_end_together_do_not_begin_the_same_episodes_again(mode: AutoresetMode) -> None:
+    """One lane always ends "together"; the seed of the first restart must not be used for its later episodes."""
+    environment, starts = GymnasiumVector(Belt(1, mode), 1), []
+    observation = environment.reset(4)
+    for _ in range(40):
+        if observation["tick"].item() == 0:
+            starts.append(observation["position"].item())
+        observation = environment.step(torch.tensor([1])).observation
+    seed = world_seed(4, "vector", 0)
+    assert len(starts) > 4
+    assert starts == [np.float32(start(seed, 0, episode)) for episode in range(len(starts))]
+
+
 def test_the_action_of_an_invalid_entry_changes_nothing() -> None:
     one, two = (played(GymnasiumVector(Belt(), LANES), 0, 40, ignored) for ignored in (0, 2))
     assert one == two
