@@ -8,5 +8,6 @@ ALGORITHMS = Registry(
         "reinforce": "pistar.algorithms.reinforce:Reinforce",
         "a2c": "pistar.algorithms.a2c:A2C",
         "ppo": "pistar.algorithms.ppo:PPO",
+        "impala": "pistar.algorithms.impala:IMPALA",
     },
 )
