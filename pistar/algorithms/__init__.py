@@ -8,6 +8,7 @@ ALGORITHMS = Registry(
         "reinforce": "pistar.algorithms.reinforce:Reinforce",
         "a2c": "pistar.algorithms.a2c:A2C",
         "ppo": "pistar.algorithms.ppo:PPO",
+        "ppg": "pistar.algorithms.ppg:PPG",
         "impala": "pistar.algorithms.impala:IMPALA",
     },
 )
