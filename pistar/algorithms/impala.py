@@ -39,8 +39,8 @@ class IMPALA(Algorithm):
             "training": {"lag": 1, "lanes": 16, "horizon": 16, "learning_rate": {"from": 1e-3, "to": 0.0}},
         },
         "discrete": {
-            "algorithm": {"entropy_weight": 0.01},
-            "training": {"lag": 1, "lanes": 16, "horizon": 16, "learning_rate": {"from": 2e-3, "to": 0.0}},
+            "algorithm": {"minibatch": 256, "entropy_weight": 0.01},
+            "training": {"lag": 1, "lanes": 16, "horizon": 64, "learning_rate": {"from": 2e-3, "to": 0.0}},
         },
     }
 
