@@ -13,6 +13,8 @@ from torch import Tensor
 
 from pistar import estimators, objectives
 from pistar.algorithms.a2c import A2C
+from pistar.algorithms.impala import IMPALA
+from pistar.algorithms.ppg import PPG
 from pistar.algorithms.ppo import PPO
 from pistar.algorithms.reinforce import Reinforce
 from pistar.envs.environment import Spaces
@@ -24,7 +26,13 @@ from pistar.schedules import constant
 
 STEPS, LANES, DISCOUNT, TRACE, RATE = 9, 4, 0.9, 0.7, 0.1
 ONCE: dict[str, Any] = {"epochs": 1, "minibatch": 10**6}  # PPO: one step on all
-ACTOR_CRITICS: list[A2C | PPO] = [A2C(discount=DISCOUNT, trace=TRACE), PPO(discount=DISCOUNT, trace=TRACE, **ONCE)]
+ActorCritic = A2C | IMPALA | PPG | PPO
+ACTOR_CRITICS: list[ActorCritic] = [
+    A2C(discount=DISCOUNT, trace=TRACE),
+    IMPALA(discount=DISCOUNT, trace=TRACE),  # on its own rollout, V-trace's target is the λ-return
+    PPG(discount=DISCOUNT, trace=TRACE, **ONCE),
+    PPO(discount=DISCOUNT, trace=TRACE, **ONCE),
+]
 
 
 @pytest.fixture
@@ -80,13 +88,13 @@ def climb(algorithm: Any, policy: Policy, rollout: Rollout, rate: float = RATE) 
     return dict(metrics)
 
 
-@pytest.mark.parametrize("kind", [A2C, PPO, Reinforce])
+@pytest.mark.parametrize("kind", [A2C, IMPALA, PPG, PPO, Reinforce])
 def test_the_entropy_weight_makes_a_policy_less_certain(kind: type, policy: Policy) -> None:
     rollout = rollout_of(policy)
     rollout.reward.zero_()
     for parameter in policy.parts()["critic"]:
         parameter.data.zero_()  # no advantages: what moves the policy is the entropy alone
-    own = {A2C: {}, PPO: ONCE, Reinforce: {"baseline": "none"}}[kind]
+    own = {PPG: ONCE, PPO: ONCE, Reinforce: {"baseline": "none"}}.get(kind, {})
 
     def entropy() -> float:
         with torch.no_grad():
@@ -101,7 +109,7 @@ def test_the_entropy_weight_makes_a_policy_less_certain(kind: type, policy: Poli
 
 
 @pytest.mark.parametrize("algorithm", ACTOR_CRITICS)
-def test_critics_step_towards_the_lambda_return(algorithm: A2C | PPO, policy: Policy) -> None:
+def test_critics_step_towards_the_lambda_return(algorithm: ActorCritic, policy: Policy) -> None:
     rollout = rollout_of(policy)
     target, critic = lambda_returns(policy, rollout), policy.parts()["critic"]
     assert rollout.weight is not None
@@ -115,7 +123,7 @@ def test_critics_step_towards_the_lambda_return(algorithm: A2C | PPO, policy: Po
 
 
 @pytest.mark.parametrize("algorithm", ACTOR_CRITICS)
-def test_explained_variance_is_that_of_the_values_before_the_update(algorithm: A2C | PPO, policy: Policy) -> None:
+def test_explained_variance_is_that_of_the_values_before_the_update(algorithm: ActorCritic, policy: Policy) -> None:
     rollout = rollout_of(policy)
     value, target = rollout.values(policy)[0], lambda_returns(policy, rollout)
     truth = float(objectives.explained_variance(value, target, rollout.weight))
