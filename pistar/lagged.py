@@ -89,7 +89,7 @@ class LaggedCollector:
         """Collect with the oldest parameters, in the thread where that changes nothing.
 
         A policy that draws from torch's global stream, as dropout does, would draw in an order that depends on the clock.
-        It is told by its first rollout, which nobody could wait for more cleverly.
+        Whether it does is seen in a rollout that is collected here: the first one, which has to be waited for anyway.
         """
         version, tensors = self._history[0]
         for name, tensor in _tensors(self._actor):

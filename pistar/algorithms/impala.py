@@ -36,7 +36,8 @@ class IMPALA(Algorithm):
     paper: ClassVar[str] = "Espeholt et al. 2018, arXiv:1802.01561"
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "continuous": {
-            "training": {"lag": 1, "lanes": 16, "horizon": 16, "learning_rate": {"from": 1e-3, "to": 0.0}},
+            "algorithm": {"trace": 0.95},
+            "training": {"lag": 1, "lanes": 16, "horizon": 16, "learning_rate": {"from": 2e-3, "to": 0.0}},
         },
         "discrete": {
             "algorithm": {"minibatch": 256, "entropy_weight": 0.01},

@@ -28,7 +28,7 @@ class MLP:
     initial_log_std: float = -0.5  # logarithm of a Gaussian's deviation at the start
     squash: bool = False  # tanh-squashed Gaussian instead of a clipped one
     normalize: bool = True  # normalise observations by running moments, frozen during a rollout
-    auxiliary_value: bool = False  # a value on the actor's features too, for the algorithms that train one
+    auxiliary_value: bool = False  # a value on the actor's features too; ppg turns it on
 
     def __post_init__(self) -> None:
         bounds.at_least(1, self, "hidden", "critic_hidden")
