@@ -43,7 +43,9 @@ def main() -> None:
         new, reference = scores[0][row], scores[1][row]
         found, low = bound(new, reference, random[row])
         means = " | ".join(f"{np.mean(x):.4g} ({len(x)})" for x in (new, reference))
-        lines.append(f"| {row} | {means} | {found:+.3f} | {low:+.3f} | {'not worse' if low >= WORST else 'not shown'} |")
+        lines.append(
+            f"| {row} | {means} | {found:+.3f} | {low:+.3f} | {'not worse' if low >= WORST else 'not shown'} |"
+        )
     page = "\n".join([*lines, ""])
     (RESULTS / f"{chosen.name}.md").write_text(page)
     print(page)

@@ -44,6 +44,8 @@ class Training:
     normalize_rewards: bool = True  # divide rewards by the running deviation of the discounted return
     warm_up: int = 1000  # uncounted random steps that give the first moments
     stagger: bool = True  # first episodes start at a random elapsed time, where the environment can
+    lag: int = 0  # updates by which the parameters that collect are behind; 0: the newest collect
+    overlap: bool = True  # with a lag, collect in a thread of its own while learning; changes no result
     workers: int | None = None  # processes that step the environment; 0: this one; none: as many as pay, measured
     start_method: Literal["fork", "spawn"] = "fork"  # how worker processes start
     threads: int = 1  # threads of torch and of the simulator
@@ -53,7 +55,7 @@ class Training:
 
     def __post_init__(self) -> None:
         bounds.at_least(1, self, "steps", "schedule_steps", "lanes", "horizon", "threads")
-        bounds.at_least(0, self, "learning_rate", "max_gradient_norm", "warm_up", "workers", "time_limit")
+        bounds.at_least(0, self, "learning_rate", "max_gradient_norm", "warm_up", "lag", "workers", "time_limit")
         bounds.above(0, self, "adam_epsilon")
 
     @property

@@ -37,7 +37,7 @@ class Rollout:
     final_observation: Tree  # [K, ...] before the reset, of the K steps that ended an episode
     final_index: Tensor  # [K] int64 position t · B + b of those steps
     memory: Tree = None  # [B, ...] the policy's memory before the first step
-    version: Tensor | None = None  # [T, B] int64 number of updates behind the acting parameters
+    version: Tensor | None = None  # [T, B] int64 updates behind the acting parameters; None: those that learn from it
     streams: dict[str, Tensor] = dataclasses.field(default_factory=dict)  # further rewards, name -> [T, B]
 
     @property
@@ -63,6 +63,12 @@ class Rollout:
         here, after = value[: steps * lanes], value[lanes : steps * lanes + lanes].clone()
         after[self.final_index] = value[steps * lanes + lanes :]
         return here.view(steps, lanes), after.view(steps, lanes)
+
+    def log_probs(self, policy: Policy) -> Tensor:
+        """Log π(a|s) under ``policy``, which need not be the one that acted: [T, B], without gradient."""
+        flat = map_leaves(lambda x: x.flatten(0, 1), (self.observation, self.action))
+        with torch.no_grad():
+            return policy.evaluate(*flat).log_prob.view(self.shape)
 
     def batch(self, advantage: Tensor, target: Tensor, weight: Tensor | None = None) -> Batch:
         """All T × B steps with what was estimated for them, flattened to [T · B, ...]."""
@@ -101,6 +107,7 @@ class Rollout:
             last_observation=map_leaves(torch.clone, self.last_observation),
             final_observation=map_leaves(lambda x: x[:0].clone(), self.final_observation),
             final_index=self.final_index[:0].clone(),
+            version=None if self.version is None else tail(self.version),
         )
 
     def after(self, earlier: Rollout) -> Rollout:
@@ -122,6 +129,7 @@ class Rollout:
             last_observation=self.last_observation,
             final_observation=self.final_observation,
             final_index=self.final_index + earlier.reward.numel(),
+            version=None if self.version is None or earlier.version is None else join(earlier.version, self.version),
         )
 
     def to_state(self) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from pistar import seeding
 from pistar.collector import Collector
 from pistar.errors import CheckpointError, UsageError
 from pistar.experiment import Experiment
+from pistar.lagged import LaggedCollector
 from pistar.learner import Learner
 from pistar.normalization import RewardScale
 from pistar.policy import Policy
@@ -53,7 +54,10 @@ class Session:
         torch.set_num_threads(1 if self.learner.native else training.threads)
         discount = getattr(self.algorithm, "discount", 0.99)
         scale = RewardScale(training.lanes, discount) if training.normalize_rewards else None
-        self.collector = Collector(self.environment, self.policy, seed=seed, reward_scale=scale)
+        collector = Collector(self.environment, self.policy, seed=seed, reward_scale=scale)
+        self.collector: Collector | LaggedCollector = collector
+        if training.lag > 0:
+            self.collector = LaggedCollector(collector, training.lag, training.overlap)
         self.replay = None
         if self.algorithm.experience == "replay":
             self.replay = Replay(
@@ -90,6 +94,12 @@ class Session:
         """Learn from a rollout or a replay."""
         self.state, metrics = self.algorithm.improve(self.learner, experience, self.state, self.progress)
         return metrics
+
+    def close(self) -> None:
+        """End what collects ahead, then the environment."""
+        if isinstance(self.collector, LaggedCollector):
+            self.collector.close()
+        self.environment.close()
 
     def checkpoint(self) -> dict[str, Any]:
         """The whole state, for a checkpoint."""

@@ -23,6 +23,7 @@ from pistar.evaluation import Evaluator, Judgement
 from pistar.experiment import Experiment, complete, read
 from pistar.interruption import Interruption
 from pistar.kernels.library import switched
+from pistar.lagged import LaggedCollector
 from pistar.policies import POLICIES
 from pistar.policy import Policy
 from pistar.report.profile import Profile
@@ -78,7 +79,7 @@ def train(
     experiment = settled(experiment)
     session = Session(experiment)
     with ExitStack() as stack:
-        stack.callback(session.environment.close)
+        stack.callback(session.close)
         if initial is not None:
             adopt(session, initial)
         run = RunDirectory.create(Path(out))
@@ -102,8 +103,10 @@ def settled(experiment: Experiment) -> Experiment:
 
 
 def clocks(session: Session, recorder: Recorder) -> Profile:
-    """A profile whose clocks stand around a session's parts."""
+    """A profile whose clocks stand around a session's parts, which from now on work one at a time."""
     profile = Profile()
+    if isinstance(session.collector, LaggedCollector):
+        session.collector.overlap = False
     profile.around(session.environment, "step", "environment")
     profile.around(session.collector, "collect", "acting")
     profile.around(session, "improve", "estimating")
@@ -145,7 +148,7 @@ def resume(
             run.write_experiment(experiment, recorded)
         session = Session(experiment)
         with ExitStack() as stack:
-            stack.callback(session.environment.close)
+            stack.callback(session.close)
             session.restore(state)
             checkpoints.prune(session.iteration)
             recorder = stack.enter_context(Recorder(run, experiment, offsets=state["offsets"], quiet=quiet))

@@ -112,7 +112,12 @@ ACTIONS: dict[str, spaces.Space[Any]] = {
     "tuple": spaces.Tuple((spaces.MultiBinary(2), spaces.Dict({"aim": spaces.Box(0.0, 9.0, (1,), np.float32)}))),
 }
 VARIANTS: dict[str, list[dict[str, Any]]] = {  # settings of a kind that change how it acts
-    "mlp": [{}, {"squash": True}, {"normalize": False, "critic": False, "hidden": (8,), "activation": "elu"}],
+    "mlp": [
+        {},
+        {"squash": True},
+        {"auxiliary_value": True},
+        {"normalize": False, "critic": False, "hidden": (8,), "activation": "elu"},
+    ],
     "linear-softmax": [
         {"features": "one-hot", "bins": (5,)},
         {"features": "tile-coding", "tilings": 4, "tiles": (3,), "critic": "linear"},

@@ -23,6 +23,7 @@ from pistar import acting, closed_form, optimizers, training
 from pistar.algorithms import ALGORITHMS
 from pistar.algorithms.a2c import A2C
 from pistar.algorithms.critic import Regression
+from pistar.algorithms.ppg import PPG
 from pistar.algorithms.ppo import PPO
 from pistar.envs.environment import Spaces
 from pistar.errors import NumericalError, UsageError
@@ -95,7 +96,7 @@ def marked() -> list[Any]:
 def loss_of(algorithm: Any) -> Any:
     if isinstance(algorithm, Regression):
         return partial(algorithm.loss)
-    keywords = {"entropy_weight": 0.05} | ({"clip": 0.15} if isinstance(algorithm, PPO) else {})
+    keywords = {"entropy_weight": 0.05} | ({"clip": 0.15} if isinstance(algorithm, PPO | PPG) else {})
     return partial(algorithm.loss, **keywords)
 
 
@@ -175,6 +176,7 @@ def test_only_what_is_known_exactly_is_taken_over() -> None:
     finite = Spaces(spaces.Box(-1.0, 1.0, (7,), np.float32), spaces.Box(-1.0, 1.0, (2,), np.float32))
     squashed = MLP(squash=True).build(finite, torch.Generator())
     others = [policy_of("box").double(), squashed, policy_of("box", activation="silu")]
+    others.append(policy_of("box", auxiliary_value=True))
     careful, replaced, hooked = policy_of("box"), policy_of("box"), policy_of("box")
     careful.__class__ = Careful
     replaced.outputs = replaced.outputs  # type: ignore[method-assign]

@@ -12,5 +12,7 @@ ALGORITHMS = Registry(
         "spo": "pistar.algorithms.spo:SPO",
         "npg": "pistar.algorithms.npg:NPG",
         "trpo": "pistar.algorithms.trpo:TRPO",
+        "ppg": "pistar.algorithms.ppg:PPG",
+        "impala": "pistar.algorithms.impala:IMPALA",
     },
 )

@@ -28,6 +28,7 @@ class MLP:
     initial_log_std: float = -0.5  # logarithm of a Gaussian's deviation at the start
     squash: bool = False  # tanh-squashed Gaussian instead of a clipped one
     normalize: bool = True  # normalise observations by running moments, frozen during a rollout
+    auxiliary_value: bool = False  # a value on the actor's features too; ppg turns it on
 
     def __post_init__(self) -> None:
         bounds.at_least(1, self, "hidden", "critic_hidden")
@@ -35,12 +36,14 @@ class MLP:
     def build(self, spaces: Spaces, generator: torch.Generator) -> Policy:
         """A policy for these spaces with weights drawn from ``generator``."""
         # Imported here so that listing policies and settings needs no torch.
+        from pistar.auxiliary import AuxiliaryHead
         from pistar.heads import action_head
         from pistar.networks import FlatEncoder, Tower
         from pistar.policy import ActorCritic
 
         encoder = FlatEncoder(spaces.observation, self.normalize)
         head = action_head(spaces.action, initial_log_std=self.initial_log_std, squash=self.squash)
+        head = AuxiliaryHead(head) if self.auxiliary_value else head
         sizes = (encoder.size, *self.hidden, head.size)
         actor = Tower(sizes, self.activation, self.last_gain, generator)
         critic = None

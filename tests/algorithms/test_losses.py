@@ -13,7 +13,9 @@ from torch import Tensor
 
 from pistar import estimators, objectives
 from pistar.algorithms.a2c import A2C
+from pistar.algorithms.impala import IMPALA
 from pistar.algorithms.npg import NPG
+from pistar.algorithms.ppg import PPG
 from pistar.algorithms.ppo import PPO
 from pistar.algorithms.ppo_penalty import PPOPenalty
 from pistar.algorithms.reinforce import Reinforce
@@ -29,7 +31,8 @@ from pistar.schedules import constant
 STEPS, LANES, DISCOUNT, TRACE, RATE = 9, 4, 0.9, 0.7, 0.1
 ONCE: dict[str, Any] = {"epochs": 1, "minibatch": 10**6}  # PPO: one step on all
 ACTOR_CRITICS: list[Any] = [A2C(discount=DISCOUNT, trace=TRACE)]
-ACTOR_CRITICS += [kind(discount=DISCOUNT, trace=TRACE, **ONCE) for kind in (PPO, SPO, PPOPenalty, TRPO, NPG)]
+ACTOR_CRITICS += [IMPALA(discount=DISCOUNT, trace=TRACE)]  # on its own rollout, V-trace's target is the λ-return
+ACTOR_CRITICS += [kind(discount=DISCOUNT, trace=TRACE, **ONCE) for kind in (PPG, PPO, SPO, PPOPenalty, TRPO, NPG)]
 
 
 @pytest.fixture
@@ -85,13 +88,13 @@ def climb(algorithm: Any, policy: Policy, rollout: Rollout, rate: float = RATE) 
     return dict(metrics)
 
 
-@pytest.mark.parametrize("kind", [A2C, PPO, SPO, PPOPenalty, Reinforce])
+@pytest.mark.parametrize("kind", [A2C, IMPALA, PPG, PPO, SPO, PPOPenalty, Reinforce])
 def test_the_entropy_weight_makes_a_policy_less_certain(kind: type, policy: Policy) -> None:
     rollout = rollout_of(policy)
     rollout.reward.zero_()
     for parameter in policy.parts()["critic"]:
         parameter.data.zero_()  # no advantages: what moves the policy is the entropy alone
-    own = {A2C: {}, Reinforce: {"baseline": "none"}}.get(kind, ONCE)
+    own = {A2C: {}, IMPALA: {}, Reinforce: {"baseline": "none"}}.get(kind, ONCE)
 
     def entropy() -> float:
         with torch.no_grad():

