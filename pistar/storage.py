@@ -57,9 +57,9 @@ class Storage:
             self._terminated[t], self._truncated[t] = step.terminated.numpy(), step.truncated.numpy()
             if step.valid is not None:
                 self._valid[t] = step.valid.numpy()
-        if type(step.info) is Scalars:
+        if type(step.info) is Scalars and (self._stacked is not None or not self.info):
             if self._stacked is None:
-                stacked = step.info.stacked.new_empty((len(self.reward), *step.info.stacked.shape))
+                stacked = step.info.stacked.new_full((len(self.reward), *step.info.stacked.shape), torch.nan)
                 self._stacked = self._open(stacked)
                 self.info = {name: self._open(stacked[:, k]) for k, name in enumerate(step.info)}
             self._stacked[t] = step.info.stacked.numpy() if self._host else step.info.stacked

@@ -181,7 +181,7 @@ def test_the_thread_computes_with_as_many_threads(threads: int, monkeypatch: pyt
         monkeypatch.setattr(session.environment, "step", watched)
         for _ in range(3):
             session.iterate(cut=False)
-        assert set(found) == {threads}
+        assert set(found) == {1 if session.learner.native else threads}  # beside kernels, torch has one
     torch.set_num_threads(1)
 
 

@@ -20,10 +20,11 @@ from pistar.kernels.library import library, log
 if TYPE_CHECKING:
     from pistar.envs.native import NativeEnvironment
 
-WORLDS: dict[str, tuple[int, tuple[str, ...], str | None]] = {  # class -> number, info, attribute that is its constant
-    "pistar.envs.cartpole.CartPole": (0, (), None),
-    "pistar.envs.pendulum.Pendulum": (1, (), None),
-    "pistar.envs.arm_reach.ArmReach": (2, ("distance", "success"), "gravity"),
+# Class -> number, entries of its state and of its info in the order of ``worlds.hpp``, attribute that is its constant.
+WORLDS: dict[str, tuple[int, tuple[str, ...], tuple[str, ...], str | None]] = {
+    "pistar.envs.cartpole.CartPole": (0, ("state",), (), None),
+    "pistar.envs.pendulum.Pendulum": (1, ("angle", "turning"), (), None),
+    "pistar.envs.arm_reach.ArmReach": (2, ("angle", "velocity", "target"), ("distance", "success"), "gravity"),
 }
 OVERRIDABLE = {"start", "dynamics", "observe"}  # where an instance replaces one, torch must do the work
 TOLERANCE = 1e-4
@@ -53,7 +54,7 @@ class Kernel:
 
     def __init__(self, native: ctypes.CDLL, environment: NativeEnvironment, name: str) -> None:
         self._environment, self._native = environment, native
-        self._number, names, constant = WORLDS[name]
+        self._number, self._entries, names, constant = WORLDS[name]
         lanes, seen = environment.lanes, (environment.lanes, *(environment.spaces.observation.shape or ()))
         self._observation, self._final = (torch.zeros(seen, dtype=torch.float32) for _ in range(2))
         self._reward = torch.zeros(lanes, dtype=torch.float32)
@@ -69,13 +70,13 @@ class Kernel:
         self._bound: Any = None  # the world whose addresses the record holds
 
     def _bind(self) -> None:
-        """Take the addresses of the environment's state where it has replaced it."""
+        """Take the addresses of the environment's state where it has replaced it; a restored one comes in any order."""
         if self._bound is self._environment._world:
             return
         environment, lanes = self._environment, self._lanes
         assert environment._seed is not None
         world = environment._world = {name: tensor.contiguous() for name, tensor in environment._world.items()}
-        lanes.state = (Pointer * 3)(*(tensor.data_ptr() for tensor in world.values()))
+        lanes.state = (Pointer * 3)(*(world[entry].data_ptr() for entry in self._entries))
         lanes.episode, lanes.elapsed = environment._episode.data_ptr(), environment._elapsed.data_ptr()
         lanes.seed = seeding.derive(environment._seed, "episodes")
         self._bound = world
@@ -110,7 +111,7 @@ def of(environment: NativeEnvironment) -> Kernel | None:
         return None
     if name not in _believed:
         _believed[name] = True  # so that the check finds a kernel to check
-        error = _error(environment, WORLDS[name][2])
+        error = _error(environment, WORLDS[name][3])
         _believed[name] = error < TOLERANCE
         if not error < TOLERANCE:
             log.warning("the kernel of %s is not used: it is off by %.1g; torch steps it", environment.name, error)

@@ -106,6 +106,18 @@ class TestKernels:
                 assert bool((torch.as_tensor(mine[name]) == torch.as_tensor(theirs[name])).all())
         assert ends > 60
 
+    @pytest.mark.parametrize("world", KNOWN)
+    def test_the_order_of_a_restored_state_does_not_matter(self, world: Any) -> None:
+        one, other = world(4), world(4)
+        one.reset(0)
+        state = one.save()
+        state["world"] = dict(reversed(state["world"].items()))
+        other.restore(state)
+        for action in actions_for(one, 5):
+            found, expected = other.step(action), one.step(action)
+            assert torch.equal(found.observation, expected.observation)
+            assert torch.equal(found.reward, expected.reward)
+
     def test_a_world_of_ones_own_is_stepped_by_its_own_dynamics(self) -> None:
         class Heavier(CartPole):
             pass
