@@ -2,9 +2,9 @@
 
     minimise  c · E[w (V − target)²] − E[w s(log π, Â)] − β · E[w H],    E[w x] = Σ w x / Σ w
 
-with s = log π · Â (``score``) or s = min(r Â, clip(r, 1 − ε, 1 + ε) Â), r = π / π_old (``clipped``). An algorithm marks the
-very function that computes this with torch; `of` recognises that function and no other, so that a loss which a subclass
-overrides, wraps or replaces is differentiated as it is written. Tests hold the two equal for every marked loss.
+with s = log π · Â (``score``), s = min(r Â, clip(r, 1 − ε, 1 + ε) Â), r = π / π_old (``clipped``), or s = 0 (``none``). An algorithm
+marks the very function that computes this with torch; `of` recognises that function and no other, so that a loss which a
+subclass overrides, wraps or replaces is differentiated as it is written. Tests hold the two equal for every marked loss.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, Literal, TypeVar
 class ClosedForm:
     """The numbers of the formula above."""
 
-    surrogate: Literal["score", "clipped"]
+    surrogate: Literal["score", "clipped", "none"]
     entropy_weight: float  # β
     value_weight: float  # c
     clip: float = 0.0  # ε

@@ -1,8 +1,8 @@
 """Returns and advantages: every estimator here is one backward recurrence y_t = x_t + d_t · y_{t+1}.
 
 They differ only in what is added (x) and in what is carried back (d): ``reward_to_go`` adds rewards and carries γ,
-``gae`` adds one-step errors and carries γλ, and where an episode ends nothing is carried. All of them are pure
-functions of time-major [T, B] tensors.
+``gae`` adds one-step errors and carries γλ, ``v_trace`` weighs both by importance ratios, and where an episode ends
+nothing is carried. All of them are pure functions of time-major [T, B] tensors.
 
 Conventions
 -----------
@@ -11,7 +11,7 @@ that of its final observation. Terminated wins where both are set. ``next_value[
 t led to, *before* any reset: V(final_observation) where an episode ended. The end of the rollout cuts the episodes
 that still run, so ``next_value[T - 1]`` stands for what they would have gained.
 
-This file leaves out whitening of advantages, reward scaling and importance weights (see ``pistar.objectives``), and
+This file leaves out whitening of advantages (see ``pistar.objectives``), reward scaling and where ratios come from, and
 uses tensor methods only: importing it imports no torch.
 """
 
@@ -135,3 +135,36 @@ def lambda_return(
     carried = trace * continues(terminated | truncated, reward.dtype)
     gain = reward + discount * (1 - carried) * next_value.masked_fill(terminated, 0.0)
     return accumulate(gain, discount * carried, last=next_value[-1])
+
+
+def v_trace(
+    ratio: Tensor,
+    reward: Tensor,
+    value: Tensor,
+    next_value: Tensor,
+    terminated: Tensor,
+    truncated: Tensor,
+    discount: float,
+    trace: float,
+    ratio_bound: float = 1.0,
+    trace_bound: float = 1.0,
+) -> tuple[Tensor, Tensor]:
+    """V-trace targets v_t and the advantages of their policy gradient, from steps of another policy μ: [T, B] -> 2 × [T, B].
+
+        v_t = V(s_t) + Σ_k γ^k (Π_{i<k} c_{t+i}) ρ_{t+k} δ_{t+k}    within the episode
+        Â_t = ρ_t (r_t + γ v_{t+1} − V(s_t)),    v_{t+1} = V(final observation) behind a cut, 0 behind a termination
+
+    with ρ = min(ρ̄, π/μ) and c = λ min(c̄, π/μ) from ``ratio`` = π(a|s) / μ(a|s), ρ̄ = ``ratio_bound``,
+    c̄ = ``trace_bound``, λ = ``trace``. Espeholt et al. 2018 (IMPALA), equation 1, remarks 1 and 2, and section 4.2.
+
+    At ratio 1, v − V is ``gae`` for every λ. The advantage carries no c_t: with it, as published, Â is ``gae`` at λ = 1
+    only. The target's fixed point is the value of π where ρ̄ never binds, otherwise of a policy between μ and π; c̄ and
+    λ change how fast and how noisily it is reached, not where it lies.
+    """
+    weight = ratio.clamp(max=ratio_bound)
+    carried = discount * continues(terminated | truncated, reward.dtype)
+    error = td_errors(reward, value, next_value, terminated, discount)
+    correction = accumulate(weight * error, carried * trace * ratio.clamp(max=trace_bound))
+    behind = correction.new_zeros(correction.shape)
+    behind[:-1] = correction[1:]
+    return value + correction, weight * (error + carried * behind)

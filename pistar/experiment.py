@@ -45,7 +45,9 @@ class Training:
     normalize_rewards: bool = True  # divide rewards by the running deviation of the discounted return
     warm_up: int = 1000  # uncounted random steps that give the first moments
     stagger: bool = True  # first episodes start at a random elapsed time, where the environment can
-    workers: int = 0  # processes that step the environment; 0: this one
+    lag: int = 0  # updates by which the parameters that collect are behind; 0: the newest collect
+    overlap: bool = True  # with a lag, collect in a thread of its own while learning; changes no result
+    workers: int | None = None  # processes that step the environment; 0: this one; none: as many as pay, measured
     start_method: Literal["fork", "spawn"] = "fork"  # how worker processes start
     threads: int = 1  # threads of torch and of the simulator
     device: Literal["cpu", "cuda"] = "cpu"  # where tensors live
@@ -55,14 +57,22 @@ class Training:
     def __post_init__(self) -> None:
         bounds.at_least(1, self, "steps", "schedule_steps", "lanes", "horizon", "threads")
         bounds.at_least(
-            0, self, "learning_rate", "critic_learning_rate", "max_gradient_norm", "warm_up", "workers", "time_limit"
+            0,
+            self,
+            "learning_rate",
+            "critic_learning_rate",
+            "max_gradient_norm",
+            "warm_up",
+            "lag",
+            "workers",
+            "time_limit",
         )
         bounds.above(0, self, "adam_epsilon")
 
     @property
     def execution(self) -> Execution:
         """The part of these settings that environments need."""
-        return Execution(self.threads, self.workers, self.device, self.start_method)
+        return Execution(self.threads, self.workers or 0, self.device, self.start_method)
 
     @property
     def iterations(self) -> int:

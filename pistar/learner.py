@@ -44,6 +44,7 @@ class Learner:
         adam_epsilon: float = 1e-8,
         max_gradient_norm: float = 0.0,
         seed: int = 0,
+        threads: int = 1,
     ) -> None:
         self.policy = policy
         self.max_gradient_norm = max_gradient_norm
@@ -65,8 +66,15 @@ class Learner:
             if any(parameter.requires_grad for parameter in parameters)
         }
         self._network = network.of(policy)
+        if self._network is not None:
+            self._network.threads = threads
         on_cpu = self.parameters.dtype == torch.float32 and self.parameters.device.type == "cpu"
         self._native = library() if on_cpu else None
+
+    @property
+    def native(self) -> bool:
+        """Whether the policy is of a build whose gradients the kernels know."""
+        return self._network is not None
 
     def _flatten(self) -> tuple[Tensor, Tensor]:
         """Move every parameter into one vector; parameters and their gradients become views of it."""
@@ -85,6 +93,10 @@ class Learner:
             self.slices[name] = slice(start, offset)
         return flat, gradient
 
+    def learning_rates(self) -> dict[str, float]:
+        """The step size of every part that is trained."""
+        return {name: optimizer.rate for name, optimizer in self._optimizers.items()}
+
     def set_learning_rate(self, rate: float, part: str | None = None) -> None:
         """The step size from now on, of one part or of all. Raises UnknownName for a part that is not trained."""
         if part is not None and part not in self._optimizers:
@@ -98,7 +110,12 @@ class Learner:
         return self.parameters[self._slice(part)]
 
     def set(self, part: str, vector: Tensor) -> None:
-        """Replace a part's parameters."""
+        """Replace a part's parameters; raises NumericalError, with nothing changed, where the new ones are not finite."""
+        if not bool(torch.isfinite(vector).all()):
+            raise NumericalError(
+                f"new parameters of the {part} are not finite after {self.updates} updates; nothing was updated and the last "
+                "checkpoint stands. Lower the step, or raise the damping where there is one"
+            )
         self.vector(part).copy_(vector)
 
     def track(self, target: str, source: str, rate: float = 1.0) -> None:
@@ -118,6 +135,17 @@ class Learner:
         value, metrics = loss(self.policy, batch)
         value.backward()  # type: ignore[no-untyped-call]
         return value.detach(), metrics
+
+    def slope(self, loss: LossFunction, batch: Batch | Any, part: str) -> tuple[Tensor, dict[str, Scalar]]:
+        """∇loss of one part as a vector of its own, and the loss's metrics, for steps of one's own by ``set``.
+
+        Raises NumericalError where the loss or that gradient is not finite.
+        """
+        value, metrics = self.differentiate(loss, batch)
+        length = self._length([part])
+        if not (math.isfinite(length) and math.isfinite(float(value))):
+            raise NumericalError(self._blame(float(value), length))
+        return self.gradient[self._slice(part)].clone(), dict(metrics)
 
     def descend(self, loss: LossFunction, batch: Batch | Any, parts: Iterable[str] | None = None) -> dict[str, Scalar]:
         """One optimizer step on ``loss(policy, batch)`` for ``parts`` (default: all that are trained).

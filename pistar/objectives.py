@@ -69,6 +69,18 @@ def clipped_surrogate(
     return weighted_mean((ratio * advantage).minimum(clipped * advantage), weight)
 
 
+def quadratic_surrogate(
+    log_prob: Tensor, old_log_prob: Tensor, advantage: Tensor, clip: float | Tensor, weight: Tensor | None = None
+) -> Tensor:
+    """Mean of r A − |A| (r − 1)² / 2ε, r = π(a|s) / π_old(a|s), ε = ``clip``: [...] -> scalar.
+
+    Xie et al. 2025 (Simple policy optimization), arXiv:2401.16025. Each sample's largest value lies at the edge that clipping
+    knows, r = 1 + ε sign A, but beyond it the slope turns round instead of vanishing: a ratio that left is brought back.
+    """
+    ratio, advantage = _log_ratio(log_prob, old_log_prob, weight).exp(), _audible(advantage, weight)
+    return weighted_mean(ratio * advantage - advantage.abs() * (ratio - 1).square() / (2 * clip), weight)
+
+
 def squared_error(value: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
     """A loss, to be minimised: mean of (V − target)², without a factor ½: [...] -> scalar."""
     return weighted_mean((_audible(value, weight) - _audible(target, weight)).square(), weight)

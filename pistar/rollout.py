@@ -19,6 +19,7 @@ from pistar import segments
 from pistar.tree import Tree, first_leaf, map_leaves
 
 if TYPE_CHECKING:
+    from pistar.distributions import Distribution
     from pistar.policy import Policy
 
 
@@ -41,7 +42,7 @@ class Rollout:
     burn_in: int = (
         0  # steps before each segment that memory is brought up to date with; ``memory`` is that before these
     )
-    version: Tensor | None = None  # [T, B] int64 number of updates behind the acting parameters
+    version: Tensor | None = None  # [T, B] int64 updates behind the acting parameters; None: those that learn from it
     streams: dict[str, Tensor] = dataclasses.field(default_factory=dict)  # further rewards, name -> [T, B]
 
     @property
@@ -82,6 +83,15 @@ class Rollout:
         here, after = value[: steps * lanes], value[lanes : steps * lanes + lanes].clone()
         after[self.final_index] = value[steps * lanes + lanes :]
         return here.view(steps, lanes), after.view(steps, lanes)
+
+    def log_probs(self, policy: Policy) -> Tensor:
+        """Log π(a|s) under ``policy``, which need not be the one that acted: [T, B], without gradient."""
+        steps = self.batch(self.reward, self.reward)  # as losses see them; what is estimated does not matter here
+        with torch.no_grad():
+            log_prob = policy.evaluate(steps.observation, steps.action).log_prob
+        return (
+            log_prob.view(self.shape) if self.memory is None else segments.joined(log_prob, self.segment, self.shape[1])
+        )
 
     def batch(self, advantage: Tensor, target: Tensor, weight: Tensor | None = None) -> Batch:
         """All T × B steps with what was estimated for them, flattened to [T · B, ...], or as segments [L, T/L · B, ...]."""
@@ -130,6 +140,7 @@ class Rollout:
             final_index=self.final_index[:0].clone(),
             memory=map_leaves(lambda x: x[-(length // self.segment) :].clone(), self.memory),
             burn_in=self.burn_in,
+            version=None if self.version is None else tail(self.version),
         )
 
     def after(self, earlier: Rollout) -> Rollout:
@@ -153,6 +164,7 @@ class Rollout:
             final_index=self.final_index + earlier.reward.numel(),
             memory=map_leaves(join, earlier.memory, self.memory),
             burn_in=self.burn_in,
+            version=None if self.version is None or earlier.version is None else join(earlier.version, self.version),
         )
 
     def to_state(self) -> dict[str, Any]:
@@ -186,6 +198,7 @@ class Batch:
     advantage: Tensor
     target: Tensor  # of the value function
     weight: Tensor | None = None  # 0 silences a step; None: all count
+    old: Distribution | None = None  # of the acting policy, where an algorithm keeps it; [..., N, n] in every leaf
 
     def minibatches(self, size: int, generator: torch.Generator) -> Iterator[Batch]:
         """One pass over all steps in random order, ``size`` at a time (the last one may be smaller).

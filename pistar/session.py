@@ -15,6 +15,7 @@ from pistar import seeding
 from pistar.collector import Collector
 from pistar.errors import CheckpointError, UsageError
 from pistar.experiment import Experiment
+from pistar.lagged import LaggedCollector
 from pistar.learner import Learner
 from pistar.normalization import RewardScale
 from pistar.policy import Policy
@@ -29,7 +30,7 @@ class Session:
         training, seed = experiment.training, experiment.training.seed
         if training.device == "cuda" and not torch.cuda.is_available():
             raise UsageError(f"device is 'cuda', but torch {torch.__version__} finds no CUDA here; use --device cpu")
-        torch.set_num_threads(training.threads)
+        torch.set_num_threads(1)  # so that the first weights have the same bits whatever the threads
         self.experiment, self.algorithm = experiment, experiment.algorithm
         self.environment = experiment.task.make(training.lanes, training.execution, training=training.stagger)
         generator = torch.Generator().manual_seed(seeding.derive(seed, "weights"))
@@ -47,10 +48,16 @@ class Session:
             adam_epsilon=training.adam_epsilon,
             max_gradient_norm=training.max_gradient_norm,
             seed=seeding.derive(seed, "minibatches"),
+            threads=training.threads,
         )
+        # What is left of torch beside the kernels is too small to share, and its waiting threads take cores from theirs.
+        torch.set_num_threads(1 if self.learner.native else training.threads)
         discount = getattr(self.algorithm, "discount", 0.99)
         scale = RewardScale(training.lanes, discount) if training.normalize_rewards else None
-        self.collector = Collector(self.environment, self.policy, seed=seed, reward_scale=scale)
+        collector = Collector(self.environment, self.policy, seed=seed, reward_scale=scale)
+        self.collector: Collector | LaggedCollector = collector
+        if training.lag > 0:
+            self.collector = LaggedCollector(collector, training.lag, training.overlap)
         self.replay = None
         if self.algorithm.experience == "replay":
             self.replay = Replay(
@@ -90,6 +97,12 @@ class Session:
         """Learn from a rollout or a replay."""
         self.state, metrics = self.algorithm.improve(self.learner, experience, self.state, self.progress)
         return metrics
+
+    def close(self) -> None:
+        """End what collects ahead, then the environment."""
+        if isinstance(self.collector, LaggedCollector):
+            self.collector.close()
+        self.environment.close()
 
     def checkpoint(self) -> dict[str, Any]:
         """The whole state, for a checkpoint."""

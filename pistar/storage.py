@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pistar.envs.environment import Step
+from pistar.envs.environment import Scalars, Step
 from pistar.tree import Tree, leaves, map_leaves
 
 
@@ -28,6 +28,7 @@ class Storage:
         self.terminated, self.truncated = (torch.empty(shape, dtype=torch.bool, device=device) for _ in range(2))
         self.valid = torch.ones(shape, dtype=torch.bool, device=device)
         self.info: dict[str, Any] = {}  # [T, B] as written, NaN where nothing was reported
+        self._stacked: Any = None  # [T, K, B] of a step whose scalars are one tensor
         self._host = device.type == "cpu"
         self._observations = [self._open(leaf) for _, leaf in leaves(self.observation)]
         fields = (self.reward, self.terminated, self.truncated, self.valid)
@@ -56,6 +57,13 @@ class Storage:
             self._terminated[t], self._truncated[t] = step.terminated.numpy(), step.truncated.numpy()
             if step.valid is not None:
                 self._valid[t] = step.valid.numpy()
+        if type(step.info) is Scalars and (self._stacked is not None or not self.info):
+            if self._stacked is None:
+                stacked = step.info.stacked.new_full((len(self.reward), *step.info.stacked.shape), torch.nan)
+                self._stacked = self._open(stacked)
+                self.info = {name: self._open(stacked[:, k]) for k, name in enumerate(step.info)}
+            self._stacked[t] = step.info.stacked.numpy() if self._host else step.info.stacked
+            return
         for name, values in step.info.items():
             if name not in self.info:
                 empty = torch.full_like(

@@ -8,6 +8,7 @@ first step.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -22,6 +23,7 @@ from pistar.evaluation import Evaluator, Judgement
 from pistar.experiment import Experiment, complete, read
 from pistar.interruption import Interruption
 from pistar.kernels.library import switched
+from pistar.lagged import LaggedCollector
 from pistar.policy import Policy
 from pistar.report.profile import Profile
 from pistar.report.recorder import Recorder
@@ -52,6 +54,7 @@ class Result:
     profile: Profile | None = None  # where the time went, where that was asked for
 
 
+log = logging.getLogger("pistar")
 OnIteration = Callable[[Progress], "bool | None"]
 
 
@@ -72,9 +75,10 @@ def train(
     # The code of the policy that the experiment itself asks for is trusted, and no other could take the weights.
     trust = artefact.code_of(experiment.algorithm.policy_kind(experiment.policy))
     initial = None if start_from is None else artefact.load(start_from, trust)
+    experiment = settled(experiment)
     session = Session(experiment)
     with ExitStack() as stack:
-        stack.callback(session.environment.close)
+        stack.callback(session.close)
         if initial is not None:
             adopt(session, initial)
         run = RunDirectory.create(Path(out))
@@ -88,9 +92,20 @@ def train(
         return loop(session, run, recorder, checkpoints, on_iteration)
 
 
+def settled(experiment: Experiment) -> Experiment:
+    """The experiment with everything that is chosen by this machine, once, for this run and whoever resumes it."""
+    if experiment.training.workers is not None:
+        return experiment
+    workers, reason = experiment.task.best_workers(experiment.training.lanes)
+    log.info("%s", reason)
+    return dataclasses.replace(experiment, training=dataclasses.replace(experiment.training, workers=workers))
+
+
 def clocks(session: Session, recorder: Recorder) -> Profile:
-    """A profile whose clocks stand around a session's parts."""
+    """A profile whose clocks stand around a session's parts, which from now on work one at a time."""
     profile = Profile()
+    if isinstance(session.collector, LaggedCollector):
+        session.collector.overlap = False
     profile.around(session.environment, "step", "environment")
     profile.around(session.collector, "collect", "acting")
     profile.around(session, "improve", "estimating")
@@ -132,7 +147,7 @@ def resume(
             run.write_experiment(experiment, recorded)
         session = Session(experiment)
         with ExitStack() as stack:
-            stack.callback(session.environment.close)
+            stack.callback(session.close)
             session.restore(state)
             checkpoints.prune(session.iteration)
             recorder = stack.enter_context(Recorder(run, experiment, offsets=state["offsets"], quiet=quiet))

@@ -19,6 +19,7 @@ from pistar.estimators import (
     lambda_return,
     reward_to_go,
     td_errors,
+    v_trace,
 )
 
 DISCOUNT = 0.9
@@ -143,6 +144,80 @@ def test_what_is_behind_a_termination_is_never_read(case: dict[str, Tensor]) -> 
     spoilt = case | {"next_value": case["next_value"].masked_fill(case["terminated"], float("nan"))}
     spoilt["next_value"][-1] = case["next_value"][-1]  # the last row is multiplied by 0, see accumulate
     assert torch.equal(gae(**spoilt, discount=DISCOUNT, trace=0.8), gae(**case, discount=DISCOUNT, trace=0.8))
+
+
+# V-trace.
+
+
+def ratios(case: dict[str, Tensor]) -> Tensor:
+    """Both sides of every bound below, and some far out."""
+    generator = torch.Generator().manual_seed(9)
+    return (1.2 * torch.randn(case["reward"].shape, generator=generator, dtype=torch.float64)).exp()
+
+
+@pytest.mark.parametrize("trace", [0.0, 0.3, 0.95, 1.0])
+def test_v_trace_at_ratio_1_is_gae(case: dict[str, Tensor], trace: float) -> None:
+    target, advantage = v_trace(torch.ones_like(case["reward"]), **case, discount=DISCOUNT, trace=trace)
+    expected = gae(**case, discount=DISCOUNT, trace=trace)
+    torch.testing.assert_close(target - case["value"], expected, rtol=0, atol=1e-12)
+    difference = (advantage - expected).abs().max()
+    assert (difference < 1e-12) if trace == 1.0 else (difference > 1e-3)  # the advantage carries no λ
+
+
+@pytest.mark.parametrize(("ratio_bound", "trace_bound"), [(1.0, 1.0), (1.7, 0.6), (1e9, 1e9)])
+@pytest.mark.parametrize("trace", [0.0, 0.8, 1.0])
+def test_v_trace_is_the_published_sum_for_every_placement_of_ends(
+    case: dict[str, Tensor], trace: float, ratio_bound: float, trace_bound: float
+) -> None:
+    """Against equation 1 of the paper, written as its nested sum and products over one episode at a time."""
+    ratio = ratios(case)
+    target, advantage = v_trace(
+        ratio, **case, discount=DISCOUNT, trace=trace, ratio_bound=ratio_bound, trace_bound=trace_bound
+    )
+    steps, lanes = target.shape
+    value, reward = case["value"].tolist(), case["reward"].tolist()
+
+    def published(s: int, last: int, lane: int) -> float:
+        total = value[s][lane]
+        for t in range(s, last + 1):
+            product = 1.0
+            for i in range(s, t):
+                product *= trace * min(trace_bound, float(ratio[i, lane]))
+            rho = min(ratio_bound, float(ratio[t, lane]))
+            total += DISCOUNT ** (t - s) * product * rho * float(explicit_error(case, t, lane))
+        return total
+
+    for lane, t in itertools.product(range(lanes), range(steps)):
+        last = episode_end(case["terminated"], case["truncated"], lane, t)
+        assert abs(float(target[t, lane]) - published(t, last, lane)) < 1e-12
+        behind = 0.0 if case["terminated"][t, lane] else float(case["next_value"][t, lane])
+        if t < last:
+            behind = published(t + 1, last, lane)
+        expected = min(ratio_bound, float(ratio[t, lane])) * (reward[t][lane] + DISCOUNT * behind - value[t][lane])
+        assert abs(float(advantage[t, lane]) - expected) < 1e-12
+
+
+def test_v_trace_of_an_infinite_ratio_is_that_of_its_bounds(case: dict[str, Tensor]) -> None:
+    """exp(log π − log μ) overflows where μ thought an action all but impossible."""
+    settings = {"discount": DISCOUNT, "trace": 0.9, "ratio_bound": 1.5, "trace_bound": 1.2}
+    ratio = ratios(case)
+    far = v_trace(ratio.masked_fill(ratio > 2, float("inf")), **case, **settings)
+    near = v_trace(ratio.masked_fill(ratio > 2, 2.0), **case, **settings)
+    assert all(torch.equal(one, other) for one, other in zip(far, near, strict=True))
+
+
+def test_v_trace_is_unbiased_for_another_policy() -> None:
+    """One state, two actions, steps of μ: unclipped, the expected correction is E_π's, and clipped it is not."""
+    chance, wanted = torch.tensor([0.8, 0.2]).double(), torch.tensor([0.3, 0.7]).double()
+    reward, never = torch.tensor([[1.0, 5.0]]).double(), torch.ones(1, 2, dtype=torch.bool)
+    zero = torch.zeros(1, 2).double()
+    ratio = (wanted / chance).unsqueeze(0)
+    ends = {"value": zero, "next_value": zero, "terminated": never, "truncated": ~never}
+    free, _ = v_trace(ratio, reward, **ends, discount=0.9, trace=1.0, ratio_bound=1e9)
+    assert float((chance * free[0]).sum()) == pytest.approx(0.3 * 1 + 0.7 * 5)
+    bound, _ = v_trace(ratio, reward, **ends, discount=0.9, trace=1.0)
+    between = torch.minimum(chance, wanted)  # ∝ min(ρ̄ μ, π): the policy whose value is found (equation 3)
+    assert float((chance * bound[0]).sum()) == pytest.approx(float((between * reward[0]).sum()))
 
 
 def test_value_of_the_true_return_has_no_advantage() -> None:

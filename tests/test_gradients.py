@@ -11,7 +11,7 @@ import dataclasses
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pytest
@@ -20,10 +20,16 @@ from gymnasium import spaces
 from torch import Tensor
 
 from pistar import estimators
-from pistar.algorithms import reinforce
+from pistar.algorithms import natural_step, reinforce
 from pistar.algorithms.a2c import A2C
+from pistar.algorithms.impala import IMPALA
+from pistar.algorithms.npg import NPG
+from pistar.algorithms.ppg import PPG
 from pistar.algorithms.ppo import PPO
+from pistar.algorithms.ppo_penalty import PPOPenalty
 from pistar.algorithms.reinforce import Reinforce
+from pistar.algorithms.spo import SPO
+from pistar.algorithms.trpo import TRPO
 from pistar.envs.environment import Spaces
 from pistar.learner import Learner
 from pistar.policies.mlp import MLP
@@ -292,12 +298,34 @@ def expected_reinforce(algorithm: Reinforce, policy: Policy, rollout: Rollout) -
     return climbed(policy, algorithm.loss(policy, batch, episodes, 0.0)[0]) * episodes
 
 
-def expected_actor_critic(algorithm: A2C | PPO, policy: Policy, rollout: Rollout) -> Tensor:
-    """The expected sum over a rollout's steps: the algorithm divides by the sum of weights."""
-    batch = algorithm.estimate(policy, rollout)
-    loss = algorithm.loss(policy, batch, 0.0) if isinstance(algorithm, A2C) else algorithm.loss(policy, batch, 0.2, 0.0)
+ActorCritics = A2C | PPO | PPG | SPO | PPOPenalty | TRPO | NPG
+KINDS: list[type[ActorCritics]] = [A2C, PPO, PPG, SPO, PPOPenalty, TRPO, NPG]
+SETTINGS: dict[type[ActorCritics], tuple[float, ...]] = {
+    A2C: (0.0,),
+    PPO: (0.2, 0.0),
+    PPG: (0.2, 0.0),
+    SPO: (0.2, 0.0),
+    PPOPenalty: (3.0, 0.0),
+}
+
+
+def expected_actor_critic(algorithm: Any, policy: Policy, rollout: Rollout) -> Tensor:
+    """The expected sum over a rollout's steps: the algorithm divides by the sum of weights, and one by a deviation."""
+    batch: Batch = algorithm.estimate(policy, rollout)
+    scale = 1.0
+    if isinstance(algorithm, PPOPenalty):  # which standardises
+        batch, scale = dataclasses.replace(batch, old=natural_step.acting(policy, batch)), deviation(batch)
+    loss = algorithm.loss(policy, batch, *SETTINGS.get(type(algorithm), ()))
     assert rollout.weight is not None
-    return climbed(policy, loss[0]) * rollout.weight.sum()
+    return climbed(policy, loss[0]) * rollout.weight.sum() * scale
+
+
+def deviation(batch: Batch) -> float:
+    """The weighted deviation of the advantages."""
+    assert batch.weight is not None
+    share = batch.weight / batch.weight.sum()
+    mean = (share * batch.advantage).sum()
+    return float((share * (batch.advantage - mean).square()).sum().sqrt())
 
 
 def assert_equal(found: Tensor, truth: Tensor) -> None:
@@ -469,16 +497,16 @@ def test_episodes_that_a_rollout_cuts_are_learned_from_once_whole(
     assert_equal(improvements(algorithm, 0, pieces), improvements(algorithm, 0, [rollout]))
 
 
-# A2C and PPO.
+# A2C, PPO and their kin.
 
-ACTOR_CRITICS = pytest.mark.parametrize("kind", [A2C, PPO])
+ACTOR_CRITICS = pytest.mark.parametrize("kind", KINDS)
 
 
 @WORLDS
 @ACTOR_CRITICS
 @pytest.mark.parametrize("trace", [0.0, 0.7, 1.0])
 def test_actor_critics_with_the_exact_value_climb_the_usual_sum(
-    world: World, kind: type[A2C | PPO], trace: float, policy: Policy
+    world: World, kind: type[ActorCritics], trace: float, policy: Policy
 ) -> None:
     set_values(policy, endless_values(world, probabilities(policy).detach())[0])
     rollout = all_rollouts(world, policy)
@@ -492,7 +520,7 @@ def test_actor_critics_with_the_exact_value_climb_the_usual_sum(
 
 
 @ACTOR_CRITICS
-def test_actor_critics_at_trace_1_climb_the_usual_sum_for_any_value(kind: type[A2C | PPO], policy: Policy) -> None:
+def test_actor_critics_at_trace_1_climb_the_usual_sum_for_any_value(kind: type[ActorCritics], policy: Policy) -> None:
     set_values(policy, torch.tensor([3.0, -2.0, 1.0], dtype=torch.float64))
     rollout = all_episodes(ENDING, policy)
     truth = bootstrapped_gradient(ENDING, policy, restart=False)
@@ -502,12 +530,79 @@ def test_actor_critics_at_trace_1_climb_the_usual_sum_for_any_value(kind: type[A
     assert distance(biased, truth) > NOTICEABLE
 
 
-@pytest.mark.parametrize("algorithm", [A2C(discount=DISCOUNT), PPO(discount=DISCOUNT, epochs=1, minibatch=10**6)])
-def test_improve_steps_along_the_gradient_of_the_loss(algorithm: A2C | PPO, policy: Policy) -> None:
+ONCE: dict[str, Any] = {"discount": DISCOUNT, "epochs": 1, "minibatch": 10**6}
+
+
+@pytest.mark.parametrize(
+    "algorithm", [A2C(discount=DISCOUNT), PPO(**ONCE), PPG(**ONCE), SPO(**ONCE), PPOPenalty(**ONCE)]
+)
+def test_improve_steps_along_the_gradient_of_the_loss(algorithm: ActorCritics, policy: Policy) -> None:
     rollout = all_rollouts(CUTTING, policy)
     assert rollout.weight is not None
     truth = expected_actor_critic(algorithm, policy, rollout) / rollout.weight.sum()
+    if isinstance(algorithm, PPOPenalty):
+        truth = truth / deviation(PPO(**ONCE).estimate(policy, rollout))
     learner = Learner(policy, learning_rate=1.0, optimizer="sgd")
     before = learner.vector("actor").clone()
     algorithm.improve(learner, rollout, algorithm.init(policy, rollout.shape[1]), 0.0)
+    assert_equal(learner.vector("actor") - before, truth)
+
+
+# IMPALA, on rollouts of another policy μ.
+
+FREE = {"ratio_bound": 1e9, "trace_bound": 1e9}
+
+
+def expected_impala(algorithm: IMPALA, policy: Policy, rollout: Rollout) -> Tensor:
+    batch, _ = algorithm.estimate(policy, rollout)
+    assert rollout.weight is not None
+    return climbed(policy, algorithm.loss(policy, batch, 0.0)[0]) * rollout.weight.sum()
+
+
+def foreign_gradient(world: World, policy: Policy, other: Policy, restart: bool) -> Tensor:
+    """Σ_t Σ_s Pr_μ(s_t = s) Σ_a ∇π(a|s) A_π(s, a), A of the task without truncation."""
+    pi = probabilities(policy)
+    value, q = endless_values(world, pi.detach())
+    count = visits(world, probabilities(other).detach(), restart).sum(0)
+    return gradient(policy, (count.unsqueeze(-1) * pi * (q - value.unsqueeze(-1))).sum())
+
+
+@WORLDS
+@pytest.mark.parametrize("trace", [0.0, 0.7, 1.0])
+@pytest.mark.parametrize("own", [True, False])
+def test_impala_with_the_exact_value_climbs_where_the_other_policy_goes(
+    world: World, trace: float, own: bool, policy: Policy
+) -> None:
+    """Own: its own rollouts, where no bound binds; else those of another policy, with no bounds."""
+    other = policy if own else build_policy(seed=1)
+    set_values(policy, endless_values(world, probabilities(policy).detach())[0])
+    algorithm = IMPALA(discount=DISCOUNT, trace=trace, **({} if own else FREE))
+    rollout = all_rollouts(world, other)
+    truth = foreign_gradient(world, policy, other, restart=True)
+    assert_equal(expected_impala(algorithm, policy, rollout), truth)
+    if not own:
+        uncorrected = expected_actor_critic(A2C(discount=DISCOUNT, trace=trace), policy, rollout)
+        bound = expected_impala(IMPALA(discount=DISCOUNT, trace=trace), policy, rollout)
+        assert distance(uncorrected, truth) > NOTICEABLE
+        assert distance(bound, truth) > NOTICEABLE
+
+
+def test_impala_at_trace_1_corrects_whole_returns_for_any_value(policy: Policy) -> None:
+    other = build_policy(seed=1)
+    set_values(policy, torch.tensor([3.0, -2.0, 1.0], dtype=torch.float64))
+    truth = foreign_gradient(ENDING, policy, other, restart=False)
+    rollout = all_episodes(ENDING, other)
+    assert_equal(expected_impala(IMPALA(discount=DISCOUNT, **FREE), policy, rollout), truth)
+    biased = expected_impala(IMPALA(discount=DISCOUNT, trace=0.0, **FREE), policy, rollout)
+    assert distance(biased, truth) > NOTICEABLE
+
+
+@pytest.mark.parametrize("minibatch", [None, 10**6])
+def test_impala_steps_along_the_gradient_of_its_loss(minibatch: int | None, policy: Policy) -> None:
+    rollout, algorithm = all_rollouts(CUTTING, build_policy(seed=1)), IMPALA(discount=DISCOUNT, minibatch=minibatch)
+    assert rollout.weight is not None
+    truth = expected_impala(algorithm, policy, rollout) / rollout.weight.sum()
+    learner = Learner(policy, learning_rate=1.0, optimizer="sgd")
+    before = learner.vector("actor").clone()
+    algorithm.improve(learner, rollout, {}, 0.0)
     assert_equal(learner.vector("actor") - before, truth)

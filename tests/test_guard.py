@@ -123,6 +123,7 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {  # settings of a kind that change 
         {"normalize": False, "critic": False, "hidden": (8,), "activation": "elu"},
         {"memory": "gru", "segment": 8, "memory_size": 16},
         {"memory": "lstm", "segment": 6, "burn_in": 4, "shared": False, "critic_hidden": (8,)},
+        {"auxiliary_value": True},
     ],
     "linear-softmax": [
         {"features": "one-hot", "bins": (5,)},

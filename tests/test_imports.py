@@ -45,9 +45,13 @@ HELP = [
     "tasks gymnasium",
     "algorithms",
 ]
-HELP += [f"algorithms {name}" for name in ("reinforce", "a2c", "ppo")]
+HELP += [f"algorithms {name}" for name in ("reinforce", "a2c", "ppo", "ppo-penalty", "spo", "npg", "trpo")]
 HELP += [f"{command} --help" for command in ("train", "resume", "evaluate", "watch", "tasks", "algorithms", "doctor")]
-HELP += ["train reacher --help", "train cartpole --algorithm a2c --lanes 4 --help"]
+HELP += [
+    "train reacher --help",
+    "train cartpole --algorithm a2c --lanes 4 --help",
+    "train reacher --algorithm trpo --help",
+]
 
 MISTAKES = ["", "trian", "--lanes 3", "train", "train a b", "train reachr", "train cartpole --lanse 2"]
 MISTAKES += [

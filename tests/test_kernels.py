@@ -22,6 +22,8 @@ from torch import Tensor
 from pistar import acting, closed_form, optimizers, training
 from pistar.algorithms import ALGORITHMS
 from pistar.algorithms.a2c import A2C
+from pistar.algorithms.critic import Regression
+from pistar.algorithms.ppg import PPG
 from pistar.algorithms.ppo import PPO
 from pistar.envs.environment import Spaces
 from pistar.errors import NumericalError, UsageError
@@ -88,15 +90,17 @@ def marked() -> list[Any]:
         made = ALGORITHMS.get(name)()
         if getattr(type(made), "loss", None) in closed_form.marked():
             settings += [made, dataclasses.replace(made, normalize_advantages=True, value_weight=0.7)]
-    return settings
+    return [*settings, Regression()]  # the critic's own, which algorithms share
 
 
 def loss_of(algorithm: Any) -> Any:
-    keywords = {"entropy_weight": 0.05} | ({"clip": 0.15} if isinstance(algorithm, PPO) else {})
+    if isinstance(algorithm, Regression):
+        return partial(algorithm.loss)
+    keywords = {"entropy_weight": 0.05} | ({"clip": 0.15} if isinstance(algorithm, PPO | PPG) else {})
     return partial(algorithm.loss, **keywords)
 
 
-@pytest.mark.parametrize("algorithm", marked(), ids=lambda each: f"{type(each).__name__}{each.normalize_advantages}")
+@pytest.mark.parametrize("algorithm", marked(), ids=lambda each: type(each).__name__)
 @pytest.mark.parametrize("action", ACTIONS)
 @pytest.mark.parametrize("activation", KNOWN)
 @pytest.mark.parametrize(("size", "weighted"), [(1, False), (48, False), (205, True)])
@@ -112,7 +116,7 @@ def test_the_gradient_is_that_of_the_loss_as_it_is_written(
 
 def test_every_loss_that_is_marked_belongs_to_an_algorithm_of_the_registry() -> None:
     assert {type(each).loss for each in marked()} == set(closed_form.marked())
-    assert len(marked()) >= 4
+    assert len(marked()) >= 5
 
 
 def test_entries_of_weight_0_are_silent_whatever_they_hold() -> None:
@@ -172,6 +176,7 @@ def test_only_what_is_known_exactly_is_taken_over() -> None:
     finite = Spaces(spaces.Box(-1.0, 1.0, (7,), np.float32), spaces.Box(-1.0, 1.0, (2,), np.float32))
     squashed = MLP(squash=True).build(finite, torch.Generator())
     others = [policy_of("box").double(), squashed, policy_of("box", activation="silu")]
+    others.append(policy_of("box", auxiliary_value=True))
     careful, replaced, hooked = policy_of("box"), policy_of("box"), policy_of("box")
     careful.__class__ = Careful
     replaced.outputs = replaced.outputs  # type: ignore[method-assign]
@@ -302,6 +307,30 @@ def test_what_is_not_finite_is_refused_with_nothing_changed(field: str, value: f
     assert torch.equal(learner.parameters, before)
 
 
+def test_two_threads_change_no_bit() -> None:
+    for action in ACTIONS:
+        policy = policy_of(action)
+        batch, found = batch_of(policy, 300, weighted=True), []
+        for threads in (1, 2):
+            learner = Learner(policy, threads=threads)
+            value, metrics = learner.differentiate(loss_of(PPO()), batch)
+            found.append((value, metrics, learner.gradient.clone()))
+        assert found[0][:2] == found[1][:2]
+        assert torch.equal(found[0][2], found[1][2])
+        assert float(found[0][2].norm()) > 0
+
+
+def test_a_process_that_is_forked_has_a_second_thread_of_its_own() -> None:
+    policy = policy_of("box")
+    batch, learner = batch_of(policy, 300, weighted=False), Learner(policy, threads=2)
+    expected = learner.differentiate(loss_of(PPO()), batch)[0]
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if learner.differentiate(loss_of(PPO()), batch)[0] == expected else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert learner.differentiate(loss_of(PPO()), batch)[0] == expected
+
+
 # Where they come from
 
 
@@ -310,11 +339,24 @@ def test_without_a_compiler_torch_does_the_work_and_the_log_says_so(
 ) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
     monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with caplog.at_level(logging.INFO, "pistar"):
         assert library._made.__wrapped__() is None
     assert [record.message for record in caplog.records] == [
-        "native kernels are not used: no C++ compiler is installed (looked for c++, g++, clang++); torch does their work, more slowly"
+        "native kernels are not used: no C++ compiler is installed (looked for c++, g++, clang++); install one, or pip install "
+        "'pistar[kernels]'; torch does their work, more slowly"
     ]
+
+
+def test_a_compiler_from_pip_serves_where_the_machine_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object() if name == "ziglang" else None)
+    assert len(library.compiler()) == 1  # the machine's own comes first
+    monkeypatch.setenv("PATH", "/nonexistent")
+    assert library.compiler() == (sys.executable, "-m", "ziglang", "c++")
+    monkeypatch.setenv("CXX", "a-compiler")
+    with pytest.raises(library.Unavailable, match="looked for a-compiler"):
+        library.compiler()
 
 
 def test_kernels_that_compute_wrongly_are_not_used(

@@ -156,6 +156,17 @@ def test_each_part_has_a_learning_rate_of_its_own(learner: Learner) -> None:
     learner.descend(quadratic, None)
     assert torch.equal(trained(learner)[:3], before[:3])
     assert trained(learner)[3] == before[3] - 0.3 * slope(before)[3]
+    assert learner.learning_rates() == {"actor": 0.0, "critic": 0.3}
+
+
+def test_a_slope_is_that_of_one_part_and_moves_nothing(learner: Learner) -> None:
+    before = snapshot(learner)
+    found, metrics = learner.slope(quadratic, None, "actor")
+    assert found.tolist() == slope(trained(learner))[:3].tolist()
+    assert set(metrics) == set(quadratic(learner.policy, None)[1])
+    assert difference(before, snapshot(learner)) is None
+    learner.gradient.zero_()
+    assert found.tolist() == slope(trained(learner))[:3].tolist()  # a vector of its own
 
 
 def test_set_replaces_one_part_and_vector_shows_it(learner: Learner) -> None:
@@ -265,6 +276,21 @@ def test_what_is_not_finite_is_refused_and_nothing_moved(
     assert caught.match(what)
     learner.descend(quadratic, None)  # and it can go on
     assert learner.updates == 4
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("gradient_too", [True, False])
+def test_a_slope_that_is_not_finite_is_refused(gradient_too: bool, value: float, learner: Learner) -> None:
+    with pytest.raises(NumericalError, match="not finite"):
+        learner.slope(poisoned("a", value, gradient_too), None, "actor")
+
+
+@pytest.mark.parametrize("value", [math.nan, -math.inf])
+def test_parameters_that_are_not_finite_are_not_set(value: float, learner: Learner) -> None:
+    before = snapshot(learner)
+    with pytest.raises(NumericalError, match="new parameters of the actor are not finite"):
+        learner.set("actor", torch.tensor([0.0, value, 0.0]))
+    assert difference(before, snapshot(learner)) is None
 
 
 def test_an_infinite_loss_with_a_finite_gradient_is_refused(learner: Learner) -> None:

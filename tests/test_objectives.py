@@ -12,6 +12,7 @@ from pistar.objectives import (
     clipped_surrogate,
     explained_variance,
     importance_weighted,
+    quadratic_surrogate,
     score_function,
     squared_error,
     standardize,
@@ -36,6 +37,9 @@ OBJECTIVES: dict[str, Callable[..., Tensor]] = {
     "score_function": lambda log_prob, old, advantage, weight: score_function(log_prob, advantage, weight),
     "importance_weighted": importance_weighted,
     "clipped_surrogate": lambda log_prob, old, advantage, weight: clipped_surrogate(
+        log_prob, old, advantage, CLIP, weight
+    ),
+    "quadratic_surrogate": lambda log_prob, old, advantage, weight: quadratic_surrogate(
         log_prob, old, advantage, CLIP, weight
     ),
     "squared_error": lambda log_prob, old, advantage, weight: squared_error(log_prob, advantage, weight),
@@ -100,15 +104,15 @@ def test_weighted_mean_of_booleans_is_the_mean_of_the_chosen() -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_all_three_policy_objectives_have_one_gradient_at_the_old_policy(seed: int) -> None:
+def test_all_policy_objectives_have_one_gradient_at_the_old_policy(seed: int) -> None:
     log_prob, _, advantage, weight = sample(seed)
     old = log_prob.detach()
     gradients = [
         torch.autograd.grad(OBJECTIVES[name](log_prob, old, advantage, weight), log_prob)[0]
-        for name in ("score_function", "importance_weighted", "clipped_surrogate")
+        for name in ("score_function", "importance_weighted", "clipped_surrogate", "quadratic_surrogate")
     ]
-    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-12, atol=0)
-    torch.testing.assert_close(gradients[0], gradients[2], rtol=1e-12, atol=0)
+    for gradient in gradients[1:]:
+        torch.testing.assert_close(gradients[0], gradient, rtol=1e-12, atol=0)
     torch.testing.assert_close(gradients[0], advantage * weight / weight.sum(), rtol=1e-12, atol=0)
 
 
@@ -121,6 +125,19 @@ def test_clipping_is_a_lower_bound_that_stops_only_what_the_advantage_favours(se
     stopped = ((ratio > 1 + CLIP) & (advantage > 0)) | ((ratio < 1 - CLIP) & (advantage < 0))
     assert 0 < stopped.sum() < len(stopped)
     torch.testing.assert_close(gradient, torch.where(stopped, 0.0, ratio * advantage / 400), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("advantage", [1.7, -0.4])
+def test_the_quadratic_surrogate_is_largest_where_clipping_would_begin(advantage: float) -> None:
+    """And beyond it pulls back; it lies below r A, which it meets at r = 1."""
+    ratio = torch.linspace(0.5, 1.5, 1001, dtype=torch.float64)
+    each = torch.stack([
+        quadratic_surrogate(r.log(), torch.zeros_like(r), torch.full_like(r, advantage), CLIP) for r in ratio
+    ])  # fmt: skip
+    assert float(ratio[each.argmax()]) == pytest.approx(1 + CLIP * (1 if advantage > 0 else -1), abs=1e-9)
+    assert float(each.max()) == pytest.approx(advantage + abs(advantage) * CLIP / 2)
+    assert bool((each <= ratio * advantage + 1e-15).all())
+    assert float(each[500]) == pytest.approx(advantage)
 
 
 @pytest.mark.parametrize("clip", [0.1, 0.3])

@@ -188,3 +188,16 @@ def test_entries_that_the_environment_ignored_are_no_steps(tmp_path: Path) -> No
     assert ends > 1
     assert result.steps == records[-1]["steps"]
     assert 256 - ends <= result.steps < 256  # one ignored entry follows every end, unless the rollout ends before it
+
+
+def test_the_first_weights_have_the_same_bits_whatever_the_threads() -> None:
+    found = []
+    before = torch.get_num_threads()
+    try:
+        for outside, threads in ((1, 1), (2, 1), (1, 2), (2, 2)):
+            torch.set_num_threads(outside)
+            table = {"training": {"threads": threads}, "policy": {"kind": "mlp", "hidden": [256, 256]}}
+            found.append(training.Session(resolve(find_task("cartpole"), (table, "test"))).learner.parameters.clone())
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(found[0], each) for each in found[1:])

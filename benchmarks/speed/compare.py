@@ -36,6 +36,7 @@ PEERS: dict[str, tuple[str, list[str]]] = {  # name -> its script, what it needs
 }
 CHECKOUTS = ("cleanrl", "purejaxrl")  # read from a checkout that is named, never installed
 CONTINUOUS_ONLY, DISCRETE_ONLY = ("rsl_rl",), ("cleanrl", "purejaxrl")  # what their scripts here can run
+BATCHED = ("sb3", "rsl_rl")  # run MuJoCo twice: as installed, and on pistar's batch of simulations
 CARTPOLE = {"lanes": 8, "horizon": 128, "epochs": 4, "minibatch": 256, "learning_rate": 2.5e-4, "entropy_weight": 0.01}
 MUJOCO = {"lanes": 8, "horizon": 256, "epochs": 10, "minibatch": 512, "learning_rate": 3e-4, "entropy_weight": 0.0}
 ALONE = {**MUJOCO, "lanes": 1, "horizon": 2048, "minibatch": 64}
@@ -148,13 +149,24 @@ def entries(
         for name, python in pythons.items()
         if name not in left_out
     }
-    return {**peers, **found}
+    batched = {
+        f"{name}, our physics": (python, script, {**each, "batched": True})
+        for name, (python, script, each) in peers.items()
+        if name in BATCHED and row.settings is not CARTPOLE
+    }
+    return {**peers, **batched, **found}
 
 
 def run(python: str, script: Path, job: dict[str, Any], core: int) -> dict[str, Any]:
     """One run on one core; what it reported, or its error."""
     threads = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}
-    one = {**os.environ, **threads, "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"}
+    place = {"PYTHONPATH": str(HERE.parent.parent)} if job.get("batched") else {}
+    one = {
+        **os.environ,
+        **threads,
+        **place,
+        "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
+    }
     command = ["taskset", "-c", str(core), python, str(script), json.dumps(job)]
     done = subprocess.run(command, capture_output=True, text=True, env=one, check=False)
     if done.returncode != 0:

@@ -8,5 +8,11 @@ ALGORITHMS = Registry(
         "reinforce": "pistar.algorithms.reinforce:Reinforce",
         "a2c": "pistar.algorithms.a2c:A2C",
         "ppo": "pistar.algorithms.ppo:PPO",
+        "ppo-penalty": "pistar.algorithms.ppo_penalty:PPOPenalty",
+        "spo": "pistar.algorithms.spo:SPO",
+        "npg": "pistar.algorithms.npg:NPG",
+        "trpo": "pistar.algorithms.trpo:TRPO",
+        "ppg": "pistar.algorithms.ppg:PPG",
+        "impala": "pistar.algorithms.impala:IMPALA",
     },
 )

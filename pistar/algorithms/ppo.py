@@ -4,8 +4,8 @@
 
 Schulman, Wolski, Dhariwal, Radford & Klimov (2017), arXiv:1707.06347, equations 7 and 9. It differs from A2C by reusing
 each rollout for several epochs, which the clip makes safe. Advantages can be computed anew before every epoch with the
-critic as it then is (Andrychowicz et al. 2021, arXiv:2006.05990, section 3.5). Left out, for want of a measured gain: the
-clipping of the value function.
+critic as it then is (Andrychowicz et al. 2021, arXiv:2006.05990, section 3.5). The learning rate can follow the KL
+divergence instead of a schedule (``wanted_kl``). Left out, for want of a measured gain: the clipping of the value function.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pistar import bounds, closed_form, estimators, objectives
+from pistar.algorithms.adaptive_rate import adapt
 from pistar.algorithms.algorithm import Algorithm, AlgorithmState, Loss, Metrics
 from pistar.algorithms.metrics import MetricsMean, explained_variance
 from pistar.schedules import Schedule, constant
@@ -49,11 +50,13 @@ class PPO(Algorithm):
     normalize_advantages: bool = False  # to mean 0 and deviation 1, per minibatch
     recompute_advantages: bool = True  # before every epoch, with the critic as it then is
     max_kl: float | None = None  # stop the epochs once the mean KL to the acting policy exceeds this, nats
+    wanted_kl: float | None = None  # move the learning rate from its start by minibatches' KL, towards this, nats
 
     def __post_init__(self) -> None:
         bounds.between(0, 1, self, "discount", "trace")
         bounds.at_least(1, self, "epochs", "minibatch")
         bounds.at_least(0, self, "clip", "value_weight", "max_kl")
+        bounds.above(0, self, "wanted_kl")
 
     def estimate(self, policy: Policy, rollout: Rollout) -> Batch:
         """Advantages by GAE(λ) and λ-returns as value targets."""
@@ -95,6 +98,8 @@ class PPO(Algorithm):
         clip, entropy_weight = self.clip.at(progress), self.entropy_weight.at(progress)
         loss = partial(self.loss, clip=clip, entropy_weight=entropy_weight)
         metrics = MetricsMean()
+        for part, rate in state.get("learning_rate", {}).items():  # empty but where wanted_kl moves it
+            learner.set_learning_rate(rate, part)
         batch = self.estimate(learner.policy, experience)
         explained = explained_variance(batch)
         for epoch in range(self.epochs):
@@ -105,6 +110,12 @@ class PPO(Algorithm):
                 outcome = learner.descend(loss, minibatch)
                 metrics.add(outcome)
                 kl.add({"kl": outcome["kl"]})
+                if self.wanted_kl is not None:
+                    adapt(learner, float(outcome["kl"]), self.wanted_kl)
             if self.max_kl is not None and kl.result()["kl"] > self.max_kl:
                 break
-        return state, {**metrics.result(), "explained_variance": explained, "epochs": float(epoch + 1), "clip": clip}
+        report = {**metrics.result(), "explained_variance": explained, "epochs": float(epoch + 1), "clip": clip}
+        if self.wanted_kl is None:
+            return state, report
+        rates = learner.learning_rates()
+        return {**state, "learning_rate": rates}, {**report, "learning_rate": rates["actor"]}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -12,9 +11,9 @@ from typing import Any
 from pistar.doctor.findings import Diagnosis, Place
 from pistar.doctor.playing import Lane, Make, as_given, raised, seeded_sampler
 from pistar.doctor.repeating import quietly_close
+from pistar.envs import pace
 
 LANES = 16  # of a run with default settings
-EXCHANGE = 0.2e-3  # seconds that a step of all lanes spends on talking to workers, about
 SLOW = 20e-3  # seconds of a step above which a million of them takes most of a day
 SLOW_RESET = 1e-3  # seconds of a reset that are worth a remark where they are most of the time
 RENDER_SECONDS = 60
@@ -127,7 +126,7 @@ def check_speed(diagnosis: Diagnosis, lanes: list[Lane]) -> None:
     cost = step / (1 - share)  # with the resets that come with it
     text = f"{1 / cost:,.0f} steps/s in one process: {1e3 * step:.3g} ms a step, {1e3 * reset:.3g} ms a reset"
     text += f" ({100 * share:.0f} % of the time)" if episodes else ""
-    text += ". " + workers_pay(cost, available_cores())
+    text += ". " + workers_pay(cost, pace.available_cores())
     if step > SLOW:
         diagnosis.warn("speed", text, "a million steps is the usual scale; simplify the simulation or add workers")
     elif share > 0.5 and reset > SLOW_RESET and episodes >= 3:
@@ -138,16 +137,9 @@ def check_speed(diagnosis: Diagnosis, lanes: list[Lane]) -> None:
 
 def workers_pay(cost: float, cores: int) -> str:
     """Advice on ``--workers`` for a step that costs so many seconds; an estimate, not a measurement."""
-    alone = LANES * cost
     if cores < 2:
         return "One core: workers would not pay"
-    workers = min(cores, LANES)
-    gain = alone / (alone / workers + EXCHANGE)
-    if gain < 1.3:
-        return f"Workers would not pay: {LANES} lanes take {1e3 * alone:.2g} ms, the exchange {1e3 * EXCHANGE:.2g} ms"
-    return f"Workers would pay: --workers {workers} makes stepping about {gain:.2g} times as fast"
-
-
-def available_cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers, _ = pace.best_workers(cost, LANES, cores)
+    if workers == 0:
+        return f"Workers would not pay: {LANES} lanes take {1e3 * LANES * cost:.2g} ms, the exchange {1e3 * pace.EXCHANGE:.2g} ms"
+    return f"Workers would pay: --workers {workers} makes stepping about {pace.gain(cost, LANES, workers):.2g} times as fast"

@@ -35,7 +35,7 @@ What this leaves out: rendering beyond one RGB frame of one lane, and any notion
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -55,6 +55,22 @@ class Spaces:
 
     observation: Space[Any]
     action: Space[Any]
+
+
+class Scalars(Mapping[str, Tensor]):
+    """An ``info`` whose entries are the rows of one tensor [K, B], which a rollout keeps in one assignment."""
+
+    def __init__(self, names: Iterable[str], values: Tensor) -> None:
+        self.stacked, self._rows = values, dict(zip(names, values.unbind(0), strict=True))
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._rows[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
 
 
 @dataclass

@@ -195,13 +195,17 @@ class GymnasiumVector(Environment):
         """Start every lane's episode."""
         self._owed.fill(False)
         self._owes = False
-        self._begin(np.ones(self.lanes, bool))
+        self._begin(self._everyone, restart=True)
         self._check_finite(stepped=False)
         self._restarted = True
         return self._tensors.observation
 
-    def _begin(self, lanes: Array) -> None:
-        """Reset the chosen lanes, with seeds where the environment takes them."""
+    def _begin(self, lanes: Array, *, restart: bool = False) -> None:
+        """Reset the chosen lanes, with seeds where the environment takes them.
+
+        ``restart`` tells a restart of all lanes from their ends in the same step, after which the environment's stream
+        goes on: the same seed would begin the same episodes again.
+        """
         environment = self._open()
         assert self._seed is not None
         self._restarted = False
@@ -209,7 +213,7 @@ class GymnasiumVector(Environment):
         seed: Any = None
         if self._seeds_lanes:
             seed = [episode_seed(self._seed, lane, int(self._episode[lane])) for lane in range(self.lanes)]
-        elif lanes.all():
+        elif restart:
             seed = world_seed(self._seed, "vector", self._restarts)
         if not lanes.all():
             options = (options or {}) | {"reset_mask": lanes.copy()}

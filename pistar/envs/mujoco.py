@@ -29,13 +29,12 @@ from torch import Tensor
 
 from pistar import seeding
 from pistar.envs import failures, mujoco_drawing, mujoco_opengl
-from pistar.envs.environment import Environment, Spaces, State, Step, Tree
-from pistar.envs.mujoco_tasks import TASKS, Array
+from pistar.envs.environment import Environment, Scalars, Spaces, State, Step, Tree
+from pistar.envs.mujoco_tasks import ALL, TASKS, Array, Lanes
 from pistar.errors import ArtefactError, EnvironmentFailure, MissingExtra, NumericalError, UnknownName, UsageError
 
 __all__ = ["TASKS", "MujocoBatch", "opengl_hint"]
 
-ALL = slice(None)
 FRAME_SIZE = 480  # pixels
 
 
@@ -78,16 +77,29 @@ class MujocoBatch(Environment):
         return Spaces(observation, Box(low, high, dtype=np.float32))
 
     def _allocate(self) -> None:
+        """Everything that a step writes: values in float64, side by side, and the tensors that they are cast to."""
         shape = (self.lanes, self._task.observation_size)
-        self.observation64, self.final_observation64 = np.zeros(shape), np.zeros(shape)
-        self.reward64 = np.zeros(self.lanes)
-        self._action = np.zeros(self._control.shape)
-        self._observation, self._final_observation = torch.zeros(shape), torch.zeros(shape)
-        self._reward = torch.zeros(self.lanes)
+        self._values = np.zeros(self.lanes * (self._task.observation_size + 1))
+        self.observation64, self.reward64 = self._values[: -self.lanes].reshape(shape), self._values[-self.lanes :]
+        self.final_observation64 = np.zeros(shape)
+        self._sound = np.zeros(shape, bool)
+        single = torch.zeros(len(self._values))
+        self._single: Any = single.numpy()
+        self._observation, self._reward = single[: -self.lanes].view(shape), single[-self.lanes :]
+        self._final_observation = torch.zeros(shape)
+        self._terminated, self._truncated = (np.zeros(self.lanes, bool) for _ in range(2))
+        self._flags = torch.from_numpy(self._terminated), torch.from_numpy(self._truncated)
+        self._scalars: Scalars | None = None
+        self._action, self._sound_action = np.zeros(self._control.shape), np.zeros(self._control.shape, bool)
         self._seed: int | None = None
         self._steps = 0  # since reset
         self._elapsed = np.zeros(self.lanes, np.int64)  # steps of the running episode
         self._episode = np.zeros(self.lanes, np.int64)
+
+    def _cast(self) -> Tensor:
+        """Observations and rewards of the last step in float32; returns the observation."""
+        self._single[:] = self._values
+        return self._observation
 
     def reset(self, seed: int) -> Tree:
         """Start episode 0 on every lane; returns the observation [B, D]."""
@@ -98,20 +110,22 @@ class MujocoBatch(Environment):
         if self._random_elapsed:
             generator = np.random.Generator(np.random.PCG64(seeding.derive(seed, "elapsed")))
             self._elapsed[:] = generator.integers(self._task.time_limit, size=self.lanes)
-        return _cast(self.observation64, self._observation)
+        return self._cast()
 
     def _begin(self, lanes: NDArray[np.intp]) -> None:
         """Start the episodes that ``_episode`` numbers, and observe them."""
         assert self._seed is not None
-        self._batch.state[lanes] = self._fresh
+        # Mostly one lane at a time, and a slice costs a third of an array of indices.
+        rows: Lanes = slice(int(lanes[0]), int(lanes[0]) + 1) if len(lanes) == 1 else lanes
+        self._batch.state[rows] = self._fresh
         for lane in lanes:
             seed = seeding.episode_seed(self._seed, int(lane), int(self._episode[lane]))
             qpos, qvel = self._task.draw(np.random.Generator(np.random.PCG64(seed)))
             self._task.qpos[lane], self._task.qvel[lane] = qpos, qvel
         self._batch.forward(lanes)
-        self._elapsed[lanes] = 0
-        self._task.begin(lanes)
-        self._task.observe(lanes, self.observation64)
+        self._elapsed[rows] = 0
+        self._task.begin(rows)
+        self._task.observe(rows, self.observation64)
 
     def step(self, action: Tree) -> Step:
         """Advance every lane by one action [B, A]; ``info`` is in float64 and has Gymnasium's entries.
@@ -124,22 +138,25 @@ class MujocoBatch(Environment):
         self._require_sound_physics()
         self._steps += 1
         outcome = self._task.judge(self._action)
-        self.reward64[:] = outcome.reward
-        truncated = self._elapsed >= self._task.time_limit
-        final, ended = None, np.flatnonzero(outcome.terminated | truncated)
-        if ended.size:
+        self.reward64[:], self._terminated[:] = outcome.reward, outcome.terminated
+        np.greater_equal(self._elapsed, self._task.time_limit, out=self._truncated)
+        final = None
+        if np.count_nonzero(self._terminated) or np.count_nonzero(self._truncated):
+            final = self._final_observation
             self.final_observation64[:] = self.observation64
-            final = _cast(self.final_observation64, self._final_observation)
+            final.numpy()[:] = self.observation64
+            ended = np.flatnonzero(self._terminated | self._truncated)
             self._episode[ended] += 1
             self._begin(ended)
-        return Step(
-            observation=_cast(self.observation64, self._observation),
-            reward=_cast(self.reward64, self._reward),
-            terminated=torch.from_numpy(outcome.terminated),
-            truncated=torch.from_numpy(truncated),
-            final_observation=final,
-            info={name: torch.from_numpy(values) for name, values in outcome.info.items()},
-        )
+        return Step(self._cast(), self._reward, *self._flags, final, info=self._note(outcome.info))
+
+    def _note(self, info: dict[str, Array]) -> Scalars:
+        """The task's scalars, copied into one tensor [K, B]."""
+        if self._scalars is None:
+            self._scalars = Scalars(info, torch.zeros((len(info), self.lanes), dtype=torch.float64))
+            self._noted = self._scalars.stacked.numpy().reshape(-1)
+        np.concatenate(tuple(info.values()), out=self._noted)
+        return self._scalars
 
     def _accept(self, action: Tensor) -> None:
         """Take over the action in float64, or refuse it before it reaches the physics."""
@@ -150,7 +167,7 @@ class MujocoBatch(Environment):
                 f"{self.name} expects actions of shape {self._action.shape}, received {tuple(action.shape)}"
             )
         self._action[:] = action.numpy(force=True)
-        if not np.isfinite(self._action).all():
+        if np.count_nonzero(np.isfinite(self._action, out=self._sound_action)) < self._action.size:
             lane = int(np.flatnonzero(~np.isfinite(self._action).all(axis=1))[0])
             received = self._action[lane].tolist()
             raise NumericalError(f"the policy's action for lane {lane} is {received}; expected finite numbers")
@@ -167,11 +184,11 @@ class MujocoBatch(Environment):
 
     def _require_sound_physics(self) -> None:
         """Refuse what MuJoCo only warns of: it resets an unstable simulation to its defaults and goes on."""
-        if self._batch.warning.any():
+        if np.count_nonzero(self._batch.warning):
             lane, warning = (int(index) for index in np.argwhere(self._batch.warning[:, :, 1])[0])
             text = self._mujoco.mju_warningText(warning, int(self._batch.warning[lane, warning, 0]))
             raise self._failure(lane, f"expected stable physics, but MuJoCo warned: {text.strip()}")
-        if not np.isfinite(self.observation64).all():
+        if np.count_nonzero(np.isfinite(self.observation64, out=self._sound)) < self._sound.size:
             lane = int(np.flatnonzero(~np.isfinite(self.observation64).all(axis=1))[0])
             received = self.observation64[lane].tolist()
             raise self._failure(lane, f"expected a finite observation, received {received}")
@@ -185,7 +202,7 @@ class MujocoBatch(Environment):
         if chosen.size:
             self._episode[chosen] += 1
             self._begin(chosen)
-        return _cast(self.observation64, self._observation)
+        return self._cast()
 
     def save(self) -> State:
         """Everything, as float64 and int64 arrays [B, ...] and integers."""
@@ -220,7 +237,7 @@ class MujocoBatch(Environment):
             array[...] = np.asarray(state[key])
         self._seed, self._steps = state["seed"], int(state["steps"])
         self._batch.warning[:] = 0
-        return _cast(self.observation64, self._observation)
+        return self._cast()
 
     def render(self, lane: int = 0) -> NDArray[np.uint8]:
         """A frame [480, 480, 3] of a lane, by OpenGL where that works and flat otherwise (see ``opengl_hint``)."""
@@ -245,12 +262,6 @@ class MujocoBatch(Environment):
         if self._renderer is not None:
             self._renderer.close()
             self._renderer = None
-
-
-def _cast(values: Array, out: Tensor) -> Tensor:
-    """Copy float64 values into a float32 tensor of the same shape."""
-    out.numpy()[...] = values
-    return out
 
 
 def opengl_hint() -> str | None:

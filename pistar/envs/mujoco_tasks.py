@@ -26,6 +26,7 @@ from pistar.envs.mujoco_drawing import View
 
 Array = NDArray[np.float64]
 Lanes = slice | NDArray[np.intp]  # which rows of [B, ...]
+ALL = slice(None)
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,12 @@ def norms(vectors: Array) -> Array:
     Taken with the dot product, as ``numpy.linalg.norm`` takes that of one vector: BLAS may fuse multiplication and
     addition, so the plain sum of squares can differ in the last bit.
     """
-    return np.asarray(np.sqrt((vectors[:, None, :] @ vectors[:, :, None])[:, 0, 0]))
+    return np.sqrt((vectors[:, None, :] @ vectors[:, :, None])[:, 0, 0])
 
 
 def squared_sums(rows: Array) -> Array:
     """Sum of squares of each row: [B, n] -> [B]."""
-    return np.asarray(np.square(rows).sum(axis=1))
+    return np.add.reduce(np.square(rows), axis=1)  # type: ignore[no-any-return]
 
 
 class Task(ABC):
@@ -87,7 +88,8 @@ class Task(ABC):
     def velocity(self) -> Array:
         """Mean velocity [B, k] over the action just taken, in m/s; the next one is measured from here."""
         position = self.position()
-        velocity = (position - self.before) / self.seconds
+        velocity = position - self.before
+        velocity /= self.seconds
         self.before[...] = position
         return velocity
 
@@ -132,20 +134,21 @@ class Reacher(Task):
         qvel[-2:] = 0
         return qpos, qvel
 
-    def _offset(self, lanes: Lanes) -> Array:
-        """From the target to the tip: [lanes, 3]."""
-        return np.asarray(self.xpos[lanes, self.bodies["fingertip"]] - self.xpos[lanes, self.bodies["target"]])
+    def __init__(self, batch: Any, model: Any) -> None:
+        super().__init__(batch, model)
+        self._angles, self._target, self._speeds = self.qpos[:, :2], self.qpos[:, 2:], self.qvel[:, :2]
+        self._tip, self._goal = (self.xpos[:, self.bodies[name]] for name in ("fingertip", "target"))
 
     def observe(self, lanes: Lanes, out: Array) -> None:
         """Cosine and sine of both angles, target, angular velocities, offset from the target."""
-        angles = self.qpos[lanes, :2]
+        angles = self._angles[lanes]
         out[lanes, 0:2], out[lanes, 2:4] = np.cos(angles), np.sin(angles)
-        out[lanes, 4:6], out[lanes, 6:8] = self.qpos[lanes, 2:], self.qvel[lanes, :2]
-        out[lanes, 8:10] = self._offset(lanes)[:, :2]
+        out[lanes, 4:6], out[lanes, 6:8] = self._target[lanes], self._speeds[lanes]
+        out[lanes, 8:10] = (self._tip[lanes] - self._goal[lanes])[:, :2]
 
     def judge(self, action: Array) -> Outcome:
         """Reward -distance - |action|^2; success: tip and target touch."""
-        distance, control = norms(self._offset(slice(None))), squared_sums(action)
+        distance, control = norms(self._tip - self._goal), squared_sums(action)
         info = {"reward_dist": -distance, "reward_ctrl": -control, "distance": distance}
         info["success"] = (distance < self.touching).astype(float)
         return Outcome(-distance - control, self.none_terminated(), info)

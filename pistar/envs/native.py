@@ -2,7 +2,8 @@
 
 A world is four short methods: ``start`` (uniform numbers -> state), ``dynamics`` (state, action -> what follows),
 ``observe`` (state -> observation) and, for pictures, ``draw``. ``dynamics`` is pure and differentiable; the stepper here
-and ``unroll``, through which gradients flow to actions and states, both call it and agree bit for bit.
+and ``unroll``, through which gradients flow to actions and states, both call it and agree bit for bit, but for the few
+worlds that ``native_kernel`` steps on a CPU, which agree to float32 rounding.
 
 Episodes start from counter-based random numbers, a function of (seed, lane, episode): no generator is consumed, lanes
 are independent, and CPU and CUDA start alike. Restoring is of tier ``state``. It differs from ``mujoco``, whose physics
@@ -24,7 +25,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from pistar import seeding
-from pistar.envs import counter_random
+from pistar.envs import counter_random, native_kernel
 from pistar.envs.environment import Environment, State, Step, Tree
 from pistar.errors import NumericalError, UsageError
 from pistar.tree import map_leaves
@@ -65,6 +66,7 @@ class NativeEnvironment(Environment):
         self._seed: int | None = None
         self._steps = 0  # since `reset`
         self._world: World = {}
+        self._kernel: native_kernel.Kernel | None = None  # looked for where episodes begin
 
     @abstractmethod
     def start(self, uniform: Tensor) -> World:
@@ -95,8 +97,15 @@ class NativeEnvironment(Environment):
         if self.random_elapsed:
             share = counter_random.uniform(seeding.derive(seed, "elapsed"), self._lane, self._episode, 1)[:, 0]
             self._elapsed += (share * self.time_limit).long()
-        self._world = self._fresh()
-        return self.observe(self._world)
+        self._world, self._kernel = self._fresh(), native_kernel.of(self)
+        return self._look(torch.ones(self.lanes, dtype=torch.bool))
+
+    def _look(self, begun: Tensor) -> Tree:
+        """What every lane sees; a kernel first computes the starts of the lanes that have ``begun`` [B] itself.
+
+        A start and an observation have the same bits whether a step, a cut or a restored state leads to them.
+        """
+        return self.observe(self._world) if self._kernel is None else self._kernel.look(begun)
 
     def step(self, action: Tree) -> Step:
         """Advance every lane by one action [B, ...]; lanes that end are reset within the step.
@@ -104,6 +113,16 @@ class NativeEnvironment(Environment):
         Raises NumericalError for an action that is not finite.
         """
         self._accept(action)
+        if self._kernel is not None:
+            step = self._kernel.step(action)
+            if step is None:
+                raise self._not_finite(action)
+            self._steps += 1
+            return step
+        # One number first: where it is finite, so are all. A GPU would have to be waited for.
+        on_cpu = self._continuous and self.device.type == "cpu"
+        if on_cpu and not math.isfinite(float(action.sum())) and not bool(action.isfinite().all()):
+            raise self._not_finite(action)
         with torch.no_grad():
             after = self.dynamics(self._world, action)
             self._steps += 1
@@ -132,14 +151,13 @@ class NativeEnvironment(Environment):
                 f"{self.name} expects actions of shape {self._action_shape} in {self.spaces.action}, "
                 f"received {tuple(action.shape)} of {action.dtype}"
             )
-        if self._continuous and self.device.type == "cpu" and not math.isfinite(float(action.sum())):
-            bad = (~action.isfinite()).flatten(1).any(1).nonzero()
-            if len(bad):
-                lane = int(bad[0])
-                raise NumericalError(
-                    f"{self.name}, lane {lane}, step {self._steps}: the action is {action[lane].tolist()}, expected "
-                    "finite numbers; lower the learning rate or resume from the last checkpoint"
-                )
+
+    def _not_finite(self, action: Tensor) -> NumericalError:
+        lane = int((~action.isfinite()).flatten(1).any(1).nonzero()[0])
+        return NumericalError(
+            f"{self.name}, lane {lane}, step {self._steps}: the action is {action[lane].tolist()}, expected "
+            "finite numbers; lower the learning rate or resume from the last checkpoint"
+        )
 
     def cut(self, lanes: Tensor) -> Tree:
         """Start the next episode of the chosen lanes; [B, ...]."""
@@ -148,7 +166,7 @@ class NativeEnvironment(Environment):
         if lanes.shape != (self.lanes,) or lanes.dtype != torch.bool:
             raise UsageError(f"cut expects bool [{self.lanes}], received {lanes.dtype} {list(lanes.shape)}")
         self._begin(lanes.to(self.device))
-        return self.observe(self._world)
+        return self._look(lanes)
 
     def _begin(self, lanes: Tensor) -> None:
         """Go on to the next episode where ``lanes`` [B] is True."""
@@ -196,7 +214,8 @@ class NativeEnvironment(Environment):
         self._steps = int(state["steps"])
         self._episode, self._elapsed = (state[name].clone().to(self.device) for name in ("episode", "elapsed"))
         self._world = map_leaves(lambda x: x.clone().to(self.device), state["world"])
-        return self.observe(self._world)
+        self._kernel = native_kernel.of(self)
+        return self._look(torch.zeros(self.lanes, dtype=torch.bool))
 
     def render(self, lane: int = 0) -> np.ndarray | None:
         """One RGB frame of a lane."""

@@ -61,9 +61,9 @@ def make_vector(
     """The vector environment of ``lanes`` lanes that ``target`` names, makes (given ``num_envs``) or is."""
     arguments = dict(options or {})
     if isinstance(target, VectorEnv):
-        if arguments or render:
+        if arguments or (render and target.render_mode != "rgb_array"):
             raise UsageError(
-                f"{name_of(target)} is made already; expected no options and no rendering, received "
+                f"{name_of(target)} is made already; expected no options, and rendering only of rgb_array, received "
                 f"options = {arguments}, render = {render}; make it with them, or pass its class"
             )
         return target

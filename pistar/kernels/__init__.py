@@ -8,5 +8,5 @@ Where there is no compiler, or the check fails, or a policy is of another build 
 autograd as it would without this package; no algorithm knows which. A fused gradient is used only for a loss that says
 by ``closed_form`` what it is, and only as long as nobody overrides it.
 
-Left out: half precision, several threads, memories, masks. ``PISTAR_KERNELS=off`` turns all of it off.
+Left out: half precision, more than two threads, memories, masks. ``PISTAR_KERNELS=off`` turns all of it off.
 """

@@ -83,7 +83,7 @@ def difference(native: ctypes.CDLL, gaussian: bool, index: int, generator: torch
     if not net:
         return float("inf")
     pointers = (x.data_ptr() for x in (observation, action, old, advantage, target))
-    batch, loss, metrics = Minibatch(ROWS, *pointers, None), Loss(1, 0, 0.2, 0.1, 0.5), Metrics()
+    batch, loss, metrics = Minibatch(ROWS, *pointers, None), Loss(1, 0, 1, 0.2, 0.1, 0.5), Metrics()
     arguments = (ctypes.addressof(x) for x in (batch, loss))
     native.network_gradient(net, flat.data_ptr(), *arguments, found.data_ptr(), ctypes.addressof(metrics))
     native.network_free(net)

@@ -10,11 +10,14 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
+import importlib.metadata
+import importlib.util
 import logging
 import os
 import platform
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -24,15 +27,15 @@ SOURCE = Path(__file__).parent / "source"
 FLAGS = (
     "-std=c++17",
     "-O3",
-    "-march=native",
     "-fPIC",
     "-shared",
+    "-pthread",
     "-fno-math-errno",
     "-fno-trapping-math",
     "-ffp-contract=fast",
 )
 COMPILERS = ("c++", "g++", "clang++")
-PATIENCE = 120.0  # seconds
+PATIENCE = 300.0  # seconds; a compiler may build its standard library first
 log = logging.getLogger("pistar")
 
 Pointer, Long, Float = ctypes.c_void_p, ctypes.c_long, ctypes.c_float
@@ -58,6 +61,7 @@ class Loss(ctypes.Structure):
     _fields_ = (
         ("surrogate", ctypes.c_int),
         ("standardize", ctypes.c_int),
+        ("threads", ctypes.c_int),
         ("clip", Float),
         ("entropy_weight", Float),
         ("value_weight", Float),
@@ -88,6 +92,8 @@ SIGNATURES: dict[str, tuple[object, tuple[object, ...]]] = {
     "tower_free": (None, (Pointer,)),
     "tower_forward": (None, (Pointer, Pointer, Long, Pointer, Pointer)),
     "tower_backward": (None, (Pointer, Pointer, Long, *(Pointer,) * 4)),
+    "world_step": (Long, (ctypes.c_int, Pointer, Pointer)),
+    "world_look": (None, (ctypes.c_int, Pointer, Pointer)),
     "norm": (ctypes.c_double, (Long, Pointer)),
     "adam": (None, (Long, Pointer, Pointer, Float, Pointer, Pointer, Float, ctypes.c_double, Float)),
 }
@@ -149,22 +155,32 @@ def switch() -> str:
     return "off" if os.environ.get("PISTAR_KERNELS", "").lower() in ("off", "0", "no") else "on"
 
 
-def compiler() -> str:
-    """The path of the compiler; ``CXX`` names another one."""
+def compiler() -> tuple[str, ...]:
+    """The compiler's command: ``CXX``, one that is installed, or else the one that the extra ``kernels`` brings."""
     names = (os.environ["CXX"],) if os.environ.get("CXX") else COMPILERS
     found = next((path for name in names if (path := shutil.which(name))), None)
-    if found is None:
-        raise Unavailable(f"no C++ compiler is installed (looked for {', '.join(names)})")
-    return os.path.realpath(found)
+    if found is not None:
+        return (os.path.realpath(found),)
+    if not os.environ.get("CXX") and importlib.util.find_spec("ziglang") is not None:
+        return (sys.executable, "-m", "ziglang", "c++")
+    raise Unavailable(
+        f"no C++ compiler is installed (looked for {', '.join(names)}); install one, or pip install 'pistar[kernels]'"
+    )
 
 
-def key(compiler_path: str) -> str:
+def flags() -> tuple[str, ...]:
+    """What the compiler is told; compilers for ARM have another word for the processor at hand."""
+    native = "-mcpu=native" if platform.machine() in ("arm64", "aarch64") else "-march=native"
+    return (*FLAGS, native)
+
+
+def key(command: tuple[str, ...]) -> str:
     """The digest of all that the compiled library depends on."""
     digest = hashlib.sha256()
     for path in sorted(SOURCE.iterdir()):
         digest.update(path.read_bytes())
-    stat = os.stat(compiler_path)
-    digest.update(repr((FLAGS, compiler_path, stat.st_size, platform.machine(), features())).encode())
+    version = os.stat(command[0]).st_size if len(command) == 1 else importlib.metadata.version("ziglang")
+    digest.update(repr((flags(), command[-1], version, platform.machine(), features())).encode())
     return digest.hexdigest()
 
 
@@ -201,21 +217,21 @@ def load() -> ctypes.CDLL:
     return loaded
 
 
-def compile_to(path: Path, used: str) -> None:
+def compile_to(path: Path, used: tuple[str, ...]) -> None:
     """Compile beside the place and move it there whole: another process may be doing the same."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, half = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
     os.close(handle)
     try:
-        command = [used, *FLAGS, "-o", half, str(SOURCE / "kernels.cpp")]
+        command = [*used, *flags(), "-o", half, str(SOURCE / "kernels.cpp")]
         done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
         if done.returncode != 0:
-            raise Unavailable(f"{used} could not compile them: {done.stderr.strip()[:500]}")
+            raise Unavailable(f"{' '.join(used)} could not compile them: {done.stderr.strip()[:500]}")
         os.chmod(half, 0o700)  # nobody else should be able to change what this user runs
         os.replace(half, path)
         log.info("native kernels were compiled into %s", path)
     except subprocess.TimeoutExpired as error:
-        raise Unavailable(f"{used} did not finish in {PATIENCE:g} s") from error
+        raise Unavailable(f"{' '.join(used)} did not finish in {PATIENCE:g} s") from error
     finally:
         with suppress(FileNotFoundError):
             os.unlink(half)

@@ -21,7 +21,8 @@ from pistar.policy import ActorCritic, Policy
 from pistar.rollout import Batch
 
 OVERRIDABLE = {"outputs", "value", "evaluate", "act"}  # where an instance replaces one, torch must do the work
-SURROGATES = {"score": 0, "clipped": 1}
+LEAST_FOR_TWO = 128  # rows of a minibatch that are worth a second thread
+SURROGATES = {"score": 0, "clipped": 1, "none": 0}  # none: the score of advantages that are 0
 
 
 def fits(policy: Policy) -> bool:
@@ -82,6 +83,7 @@ class Network:
             head: Any = policy.head
             box = head.box
             native.network_box(handle, *(x.data_ptr() for x in (box.centre, box.half_range, box.low, box.high)))
+        self.threads = 1  # that a gradient may take; no bit depends on it
         self._batch, self._loss, self._metrics = Minibatch(), Loss(), Metrics()
         self._references = tuple(ctypes.addressof(x) for x in (self._batch, self._loss, self._metrics))
         self._own = list(policy.parameters())
@@ -132,16 +134,20 @@ class Network:
         fields, loss, metrics = self._batch, self._loss, self._metrics
         fields.rows = batch.advantage.shape[0]
         fields.observation, fields.action = batch.observation.data_ptr(), batch.action.data_ptr()
-        fields.log_prob, fields.advantage = batch.log_prob.data_ptr(), batch.advantage.data_ptr()
+        advantage = batch.advantage if form.surrogate != "none" else batch.advantage.new_zeros(fields.rows)
+        fields.log_prob, fields.advantage = batch.log_prob.data_ptr(), advantage.data_ptr()
         fields.target, fields.weight = (
             batch.target.data_ptr(),
             None if batch.weight is None else batch.weight.data_ptr(),
         )
         loss.surrogate, loss.standardize = SURROGATES[form.surrogate], form.normalize_advantages
+        loss.threads = 1 if fields.rows < LEAST_FOR_TWO else self.threads
         loss.clip, loss.entropy_weight, loss.value_weight = form.clip, form.entropy_weight, form.value_weight
         self.native.network_gradient(
             self.handle, parameters.data_ptr(), *self._references[:2], gradient.data_ptr(), self._references[2]
         )
+        if form.surrogate == "none":
+            return metrics.loss, {"value_error": metrics.value_error}
         found = {"entropy": metrics.entropy, "value_error": metrics.value_error}
         if form.surrogate == "score":
             return metrics.loss, {"score": metrics.surrogate, **found}

@@ -59,6 +59,7 @@ class MLP:
     encoder_module: str | None = None  # module:Class of your own in the place of the encoder
     actor_module: str | None = None  # module:Class in the place of the actor's tower
     critic_module: str | None = None  # module:Class in the place of the critic's tower
+    auxiliary_value: bool = False  # a value on the actor's features too; ppg turns it on
 
     def __post_init__(self) -> None:
         bounds.at_least(1, self, "hidden", "critic_hidden", "memory_size", "segment", "filters", "kernels", "strides")
@@ -92,6 +93,7 @@ class MLP:
     def build(self, spaces: Spaces, generator: torch.Generator) -> Policy:
         """A policy for these spaces with weights drawn from ``generator``."""
         # Imported here so that listing policies and settings needs no torch.
+        from pistar.auxiliary import AuxiliaryHead
         from pistar.heads import action_head
         from pistar.images import holds_image
         from pistar.networks import FlatEncoder
@@ -105,6 +107,7 @@ class MLP:
             squash=self.squash,
             redraw=self.redraw,
         )
+        head = AuxiliaryHead(head) if self.auxiliary_value else head
         images = self.images == "convolutions" and holds_image(spaces.observation)
         chosen = (self.mask, self.actor_keys, self.critic_keys, self.encoder_module)
         if images or self.memory != "none" or any(each is not None for each in chosen):

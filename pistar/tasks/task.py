@@ -77,6 +77,10 @@ class Task(ABC):
     def environment(self, lanes: int, execution: Execution, *, training: bool, drawn: bool = False) -> Environment:
         """B lanes of the bare world. ``training``: elapsed times may start staggered; ``drawn``: frames will be asked for."""
 
+    def best_workers(self, lanes: int) -> tuple[int, str]:
+        """How many processes should step so many lanes here, and why; asked where the user leaves it open."""
+        return 0, "no workers: the lanes are stepped as one batch"
+
     def make(self, lanes: int, execution: Execution, *, training: bool, drawn: bool = False) -> Environment:
         """B lanes with the wrappers that the fields ask for: what a policy is trained and judged in."""
         environment = self.environment(lanes, execution, training=training, drawn=drawn)

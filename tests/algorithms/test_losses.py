@@ -13,8 +13,14 @@ from torch import Tensor
 
 from pistar import estimators, objectives
 from pistar.algorithms.a2c import A2C
+from pistar.algorithms.impala import IMPALA
+from pistar.algorithms.npg import NPG
+from pistar.algorithms.ppg import PPG
 from pistar.algorithms.ppo import PPO
+from pistar.algorithms.ppo_penalty import PPOPenalty
 from pistar.algorithms.reinforce import Reinforce
+from pistar.algorithms.spo import SPO
+from pistar.algorithms.trpo import TRPO
 from pistar.envs.environment import Spaces
 from pistar.learner import Learner
 from pistar.policies.mlp import MLP
@@ -24,7 +30,9 @@ from pistar.schedules import constant
 
 STEPS, LANES, DISCOUNT, TRACE, RATE = 9, 4, 0.9, 0.7, 0.1
 ONCE: dict[str, Any] = {"epochs": 1, "minibatch": 10**6}  # PPO: one step on all
-ACTOR_CRITICS: list[A2C | PPO] = [A2C(discount=DISCOUNT, trace=TRACE), PPO(discount=DISCOUNT, trace=TRACE, **ONCE)]
+ACTOR_CRITICS: list[Any] = [A2C(discount=DISCOUNT, trace=TRACE)]
+ACTOR_CRITICS += [IMPALA(discount=DISCOUNT, trace=TRACE)]  # on its own rollout, V-trace's target is the λ-return
+ACTOR_CRITICS += [kind(discount=DISCOUNT, trace=TRACE, **ONCE) for kind in (PPG, PPO, SPO, PPOPenalty, TRPO, NPG)]
 
 
 @pytest.fixture
@@ -80,13 +88,13 @@ def climb(algorithm: Any, policy: Policy, rollout: Rollout, rate: float = RATE) 
     return dict(metrics)
 
 
-@pytest.mark.parametrize("kind", [A2C, PPO, Reinforce])
+@pytest.mark.parametrize("kind", [A2C, IMPALA, PPG, PPO, SPO, PPOPenalty, Reinforce])
 def test_the_entropy_weight_makes_a_policy_less_certain(kind: type, policy: Policy) -> None:
     rollout = rollout_of(policy)
     rollout.reward.zero_()
     for parameter in policy.parts()["critic"]:
         parameter.data.zero_()  # no advantages: what moves the policy is the entropy alone
-    own = {A2C: {}, PPO: ONCE, Reinforce: {"baseline": "none"}}[kind]
+    own = {A2C: {}, IMPALA: {}, Reinforce: {"baseline": "none"}}.get(kind, ONCE)
 
     def entropy() -> float:
         with torch.no_grad():
@@ -101,12 +109,14 @@ def test_the_entropy_weight_makes_a_policy_less_certain(kind: type, policy: Poli
 
 
 @pytest.mark.parametrize("algorithm", ACTOR_CRITICS)
-def test_critics_step_towards_the_lambda_return(algorithm: A2C | PPO, policy: Policy) -> None:
+def test_critics_step_towards_the_lambda_return(algorithm: Any, policy: Policy) -> None:
     rollout = rollout_of(policy)
     target, critic = lambda_returns(policy, rollout), policy.parts()["critic"]
     assert rollout.weight is not None
     error = (rollout.weight * (policy.value(rollout.observation) - target).square()).sum() / rollout.weight.sum()
-    slope = torch.cat([g.flatten() for g in torch.autograd.grad(algorithm.value_weight * error, critic)])
+    slope = torch.cat(
+        [g.flatten() for g in torch.autograd.grad(getattr(algorithm, "value_weight", 1.0) * error, critic)]
+    )
     before = torch.cat([parameter.detach().flatten() for parameter in critic])
     climb(algorithm, policy, rollout)
     after = torch.cat([parameter.detach().flatten() for parameter in critic])
@@ -115,7 +125,7 @@ def test_critics_step_towards_the_lambda_return(algorithm: A2C | PPO, policy: Po
 
 
 @pytest.mark.parametrize("algorithm", ACTOR_CRITICS)
-def test_explained_variance_is_that_of_the_values_before_the_update(algorithm: A2C | PPO, policy: Policy) -> None:
+def test_explained_variance_is_that_of_the_values_before_the_update(algorithm: Any, policy: Policy) -> None:
     rollout = rollout_of(policy)
     value, target = rollout.values(policy)[0], lambda_returns(policy, rollout)
     truth = float(objectives.explained_variance(value, target, rollout.weight))
@@ -123,19 +133,21 @@ def test_explained_variance_is_that_of_the_values_before_the_update(algorithm: A
     assert climb(algorithm, policy, rollout)["explained_variance"] == pytest.approx(truth)
 
 
+@pytest.mark.parametrize("kind", [PPO, SPO, PPOPenalty])
 @pytest.mark.parametrize("anew", [False, True])
 def test_advantages_are_computed_anew_before_every_epoch_where_asked_for(
-    anew: bool, policy: Policy, monkeypatch: pytest.MonkeyPatch
+    anew: bool, kind: Any, policy: Policy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     critics: list[Tensor] = []
-    estimate = PPO.estimate
+    estimate = kind.estimate
 
-    def watched(self: PPO, policy: Policy, rollout: Rollout) -> Batch:
+    def watched(self: Any, policy: Policy, rollout: Rollout, *rest: Any) -> Batch:
         critics.append(policy.parts()["critic"][0].detach().clone())
-        return estimate(self, policy, rollout)
+        batch: Batch = estimate(self, policy, rollout, *rest)
+        return batch
 
-    monkeypatch.setattr(PPO, "estimate", watched)
-    climb(PPO(epochs=3, minibatch=10, recompute_advantages=anew), policy, rollout_of(policy))
+    monkeypatch.setattr(kind, "estimate", watched)
+    climb(kind(epochs=3, minibatch=10, recompute_advantages=anew), policy, rollout_of(policy))
     assert len(critics) == (3 if anew else 1)
     assert not any(torch.equal(one, other) for one, other in itertools.pairwise(critics))
 

@@ -47,7 +47,7 @@ def test_the_overview_lists_every_command_and_exit_code(pistar):
         ("tasks reachr", "unknown task 'reachr'; did you mean 'reacher'"),
         ("tasks a b", "expected one argument, received 2"),
         ("tasks --json", "unknown flag --json"),
-        ("algorithms pop", "unknown algorithm 'pop'; did you mean 'ppo'"),
+        ("algorithms reinforc", "unknown algorithm 'reinforc'; did you mean 'reinforce'"),
         ("doctor", "expected one argument, received none"),
         ("doctor CartPole-v1 --steps 0", "--steps: expected at least 1, received 0"),
         ("doctor CartPol-v1", "did you mean 'CartPole-v1'"),

@@ -7,6 +7,7 @@ reward and an `info` in ignored entries, masks in `info`, nested observations, e
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
@@ -21,7 +22,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 from pistar.collector import Collector
 from pistar.envs.gym_lanes import GymnasiumLanes
 from pistar.envs.gym_vector import GymnasiumVector, spaces_of
-from pistar.errors import EnvironmentFailure, UnknownName, UsageError
+from pistar.errors import EnvironmentFailure, MissingExtra, UnknownName, UsageError
 from pistar.normalization import RewardScale
 from pistar.policies.mlp import MLP
 from pistar.seeding import world_seed
@@ -192,6 +193,20 @@ def test_the_autoreset_grid(mode: AutoresetMode, batched_final: bool) -> None:
         assert found[lane] == list(expected(world_seed(4, "vector", 0), lane, lambda i, b=lane: action_of(b, i), 60))
     ends = {(terminated, truncated) for *_, terminated, truncated, _, _ in itertools.chain(*found)}
     assert ends == {(False, False), (True, False), (False, True), (True, True)}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_lanes_that_end_together_do_not_begin_the_same_episodes_again(mode: AutoresetMode) -> None:
+    """One lane always ends "together"; the seed of the first restart must not be used for its later episodes."""
+    environment, starts = GymnasiumVector(Belt(1, mode), 1), []
+    observation = environment.reset(4)
+    for _ in range(40):
+        if observation["tick"].item() == 0:
+            starts.append(observation["position"].item())
+        observation = environment.step(torch.tensor([1])).observation
+    seed = world_seed(4, "vector", 0)
+    assert len(starts) > 4
+    assert starts == [np.float32(start(seed, 0, episode)) for episode in range(len(starts))]
 
 
 def test_the_action_of_an_invalid_entry_changes_nothing() -> None:
@@ -486,3 +501,20 @@ def test_the_task_uses_it_where_it_is_asked_to() -> None:
         assert environment.restoring == "replay"
     with pytest.raises(UsageError, match="--workers 0"):
         task.environment(3, Execution(workers=2), training=True)
+
+
+def test_envpool_that_is_not_installed_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "envpool", None)
+    with pytest.raises(MissingExtra, match=r"EnvPool's Pong-v5 needs envpool.*pistar\[envpool\]"):
+        Gymnasium(id="envpool:Pong-v5").environment(3, Execution(), training=True)
+
+
+def test_a_vector_environment_that_draws_may_be_made_already() -> None:
+    drawing = gymnasium.make_vec("CartPole-v1", 2, "sync", render_mode="rgb_array")
+    with pytest.raises(UsageError, match="rendering only of rgb_array"):
+        GymnasiumVector(Belt(2), 2, render=True)
+    with closing(GymnasiumVector(drawing, 2, render=True)) as environment:
+        environment.reset(0)
+        frame = environment.render(1)
+    assert frame is not None
+    assert frame.shape[2:] == (3,)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import gymnasium
@@ -11,13 +12,16 @@ import pytest
 import torch
 from torch import Tensor
 
+from pistar.envs import native_kernel
 from pistar.envs.arm_joint import ArmJoint
 from pistar.envs.arm_reach import MASSES, ArmReach, fingertip, inertia, runge_kutta
 from pistar.envs.cartpole import CartPole
 from pistar.envs.native import NativeEnvironment
 from pistar.envs.pendulum import Pendulum
 from pistar.errors import NumericalError, UsageError
+from pistar.kernels import library
 from pistar.testing import check_environment
+from pistar.tree import map_leaves
 
 WORLDS: list[Callable[..., NativeEnvironment]] = [CartPole, Pendulum, ArmReach, ArmJoint]
 every_world = pytest.mark.parametrize("world", WORLDS, ids=lambda world: world.__name__)
@@ -47,23 +51,103 @@ def test_a_staggered_environment_keeps_the_contract_of_its_steps(world: Callable
     assert int(environment.save()["elapsed"].max()) == 0
 
 
+@pytest.mark.parametrize("kernels", [False, True])
 @every_world
-def test_stepping_equals_unrolling_bit_for_bit(world: Callable[..., NativeEnvironment]) -> None:
-    environment = world(3)
-    environment.reset(1)
+def test_stepping_equals_unrolling(world: Callable[..., NativeEnvironment], kernels: bool) -> None:
+    """Bit for bit, and to float32 rounding where a kernel steps."""
+    with library.switched(kernels):
+        environment = world(3)
+        environment.reset(1)
+    exact = environment._kernel is None
+    assert exact or kernels
+    tolerance = {"rtol": 0.0, "atol": 0.0 if exact else 2e-5}
     actions = actions_for(environment, 8)
     rewards, last = environment.unroll(environment.world, torch.stack(actions))
-    steps = [environment.step(action) for action in actions]
+    steps = [map_leaves(torch.clone, environment.step(action)) for action in actions]
     assert not any(bool(step.ended.any()) for step in steps)
-    assert torch.equal(torch.stack([step.reward for step in steps]), rewards)
+    torch.testing.assert_close(torch.stack([step.reward for step in steps]), rewards, **tolerance)
     for name, value in environment.world.items():
-        assert torch.equal(value, last[name])
+        torch.testing.assert_close(value, last[name], **tolerance)
+
+
+@pytest.mark.skipif(library.library() is None, reason="the kernels cannot be built here")
+class TestKernels:
+    KNOWN: tuple[Any, ...] = (CartPole, Pendulum, partial(ArmReach, gravity=9.81))
+
+    @pytest.mark.parametrize("world", KNOWN)
+    def test_a_kernel_goes_the_way_of_torch_through_ends_and_resets(self, world: Any) -> None:
+        """Steps of both from the same states: what is seen, paid, flagged and begun is the same."""
+        environment, other = world(16, random_elapsed=True), world(16)
+        environment.time_limit = other.time_limit = 15
+        environment.reset(3)
+        assert environment._kernel is not None
+        ends = 0
+        for action in actions_for(environment, 60):
+            with library.switched(False):
+                other.restore(environment.save())
+            assert other._kernel is None
+            found, expected = environment.step(action), other.step(action)
+            ends += int(found.ended.sum())
+            for name in ("observation", "reward"):
+                torch.testing.assert_close(getattr(found, name), getattr(expected, name), rtol=1e-4, atol=1e-4)
+            assert torch.equal(found.terminated, expected.terminated)
+            assert torch.equal(found.truncated, expected.truncated)
+            assert (found.final_observation is None) == (expected.final_observation is None)
+            if found.final_observation is not None and expected.final_observation is not None:
+                rows = found.ended
+                torch.testing.assert_close(
+                    found.final_observation[rows], expected.final_observation[rows], rtol=1e-4, atol=1e-4
+                )
+            assert set(found.info) == set(expected.info)
+            for name, value in found.info.items():
+                torch.testing.assert_close(value, expected.info[name], rtol=1e-4, atol=1e-4)
+            mine, theirs = environment.save(), other.save()
+            for name in ("episode", "elapsed", "steps"):
+                assert bool((torch.as_tensor(mine[name]) == torch.as_tensor(theirs[name])).all())
+        assert ends > 60
+
+    @pytest.mark.parametrize("world", KNOWN)
+    def test_the_order_of_a_restored_state_does_not_matter(self, world: Any) -> None:
+        one, other = world(4), world(4)
+        one.reset(0)
+        state = one.save()
+        state["world"] = dict(reversed(state["world"].items()))
+        other.restore(state)
+        for action in actions_for(one, 5):
+            found, expected = other.step(action), one.step(action)
+            assert torch.equal(found.observation, expected.observation)
+            assert torch.equal(found.reward, expected.reward)
+
+    def test_a_world_of_ones_own_is_stepped_by_its_own_dynamics(self) -> None:
+        class Heavier(CartPole):
+            pass
+
+        assert native_kernel.of(Heavier(2)) is None
+        patched = CartPole(2)
+        patched.dynamics = lambda world, action: CartPole.dynamics(patched, world, 1 - action)  # type: ignore[method-assign]
+        assert native_kernel.of(patched) is None
+        assert native_kernel.of(CartPole(2)) is not None
+
+    def test_a_kernel_that_is_wrong_is_not_believed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(native_kernel, "_believed", {})
+        monkeypatch.setattr("pistar.envs.cartpole.FORCE", 10.01)
+        assert native_kernel.of(CartPole(2)) is None
+
+    @pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
+    def test_actions_of_any_integer_type_mean_the_same(self, dtype: torch.dtype) -> None:
+        environment = CartPole(8)
+        environment.reset(0)
+        action = torch.tensor([0, 1, 0, 1, 1, 1, 0, 0])
+        expected = environment.dynamics(environment.world, action).world["state"]
+        environment.step(action.to(dtype))
+        torch.testing.assert_close(environment.world["state"], expected)
 
 
 def test_a_step_tells_how_an_episode_ended_and_what_was_seen_last() -> None:
     cart = CartPole(16, random_elapsed=True)
     cart.time_limit = 15  # about as long as random actions keep the pole up
-    cart.reset(0)
+    with library.switched(False):  # bit for bit
+        cart.reset(0)
     elapsed, endings = cart.save()["elapsed"], set()
     for action in actions_for(cart, 100):
         after = cart.dynamics(cart.world, action)

@@ -33,6 +33,10 @@ def test_so_it_is_in_worlds_of_other_kinds(harness: Harness, tmp_path: Path, eac
     each(check, MORE_WORLDS)
 
 
+def test_so_it_is_with_experience_that_the_algorithm_keeps(harness: Harness, tmp_path: Path) -> None:
+    killed_thrice(harness, tmp_path / "run", "lanes", "ppg")
+
+
 def killed_thrice(harness: Harness, path: Path, world: str, algorithm: str) -> None:
     moments = random.Random(f"{world} {algorithm}")
     run = harness.run(path, world, algorithm)

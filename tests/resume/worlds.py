@@ -25,6 +25,7 @@ WORLDS: dict[str, tuple[str, dict[str, Any]]] = {
     "boundary": ("CartPole-v1", {"task": {"restoring": "boundary"}}),
 }
 SPAWNED = ("CartPole-v1", {"training": {"workers": 2, "start_method": "spawn"}})
+ENVPOOL = ("CartPole-v1", {"task": {"adapter": "envpool"}})  # tier boundary; needs an extra
 MORE_WORLDS: dict[str, tuple[str, dict[str, Any]]] = {
     "arm": ("arm-reach", {}),
     "vector": ("CartPole-v1", {"task": {"adapter": "vector"}}),  # tier boundary
@@ -40,7 +41,7 @@ MORE_WORLDS: dict[str, tuple[str, dict[str, Any]]] = {
 
 def experiment(world: str, algorithm: str, **training: Any) -> Experiment:
     """The experiment of one world and algorithm, with more settings of [training]."""
-    task, over = {**WORLDS, **MORE_WORLDS, "spawned": SPAWNED}[world]
+    task, over = {**WORLDS, **MORE_WORLDS, "spawned": SPAWNED, "envpool": ENVPOOL}[world]
     table = {name: {**SMALL.get(name, {}), **over.get(name, {})} for name in (*SMALL, "task")}
     table["training"] |= training
     table["algorithm"] = {"kind": algorithm, **({"epochs": 2} if algorithm == "ppo" else {})}

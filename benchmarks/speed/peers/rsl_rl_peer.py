@@ -54,6 +54,26 @@ class Lanes(VecEnv):
         return self.get_observations(), torch.from_numpy(reward), torch.from_numpy(done).long(), extras
 
 
+class Batched(VecEnv):
+    """The same on pistar's batch of simulations."""
+
+    def __init__(self, task: str, lanes: int) -> None:
+        import batched
+
+        self.lanes = batched.RslBatch(task, lanes, job["seed"], returns)
+        self.num_envs, self.device, self.cfg = lanes, "cpu", {}
+        self.num_actions = self.lanes.batch.spaces.action.shape[0]
+        self.max_episode_length = gymnasium.spec(task).max_episode_steps
+        self.episode_length_buf = torch.zeros(lanes, dtype=torch.long)
+
+    def get_observations(self) -> TensorDict:
+        return TensorDict({"policy": self.lanes.observation}, [self.num_envs])
+
+    def step(self, actions: torch.Tensor) -> Any:
+        reward, done, time_outs = self.lanes.step(actions)
+        return self.get_observations(), reward, done, {"time_outs": time_outs, "log": {}}
+
+
 model = {"class_name": "MLPModel", "hidden_dims": [64, 64], "activation": "tanh", "obs_normalization": True}
 settings = {
     "num_steps_per_env": job["horizon"],
@@ -78,7 +98,9 @@ torch.manual_seed(job["seed"])
 iterations = -(-job["steps"] // (job["lanes"] * job["horizon"]))
 with contextlib.redirect_stdout(io.StringIO()):
     began = time.perf_counter()
-    runner = OnPolicyRunner(Lanes(job["task"], job["lanes"]), settings, log_dir=None, device="cpu")
+    runner = OnPolicyRunner(
+        (Batched if job.get("batched") else Lanes)(job["task"], job["lanes"]), settings, log_dir=None, device="cpu"
+    )
     runner.learn(iterations)
     seconds = time.perf_counter() - began
 steps = iterations * job["lanes"] * job["horizon"]

@@ -25,7 +25,12 @@ class Returns(BaseCallback):
         return True
 
 
-environment = DummyVecEnv([lambda: Monitor(gymnasium.make(job["task"]))] * job["lanes"])
+if job.get("batched"):
+    import batched
+
+    environment = batched.stable_baselines(job["task"], job["lanes"], job["seed"], returns)
+else:
+    environment = DummyVecEnv([lambda: Monitor(gymnasium.make(job["task"]))] * job["lanes"])
 settings = {
     "n_steps": job["horizon"],
     "batch_size": job["minibatch"],

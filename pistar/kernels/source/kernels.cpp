@@ -1,5 +1,6 @@
-// What Python calls. Every function works on memory that the caller owns, on one thread, and keeps nothing but networks.
+// What Python calls. Every function works on memory that the caller owns, on one thread but for the gradient, and keeps nothing but networks.
 #include "network.hpp"
+#include "worlds.hpp"
 
 extern "C" {
 
@@ -31,7 +32,7 @@ void network_box(Network* net, const float* centre, const float* half_range, con
 }
 
 // Before a rollout: the parameters that `network_act` uses until the next call.
-void network_take(Network* net, const float* parameters) { take_parameters(*net, parameters, false); }
+void network_take(Network* net, const float* parameters) { take_actor(*net, parameters, false); }
 
 void network_act(Network* net, long rows, const float* observation, const float* noise, float* outputs, void* action, float* executed) {
   outputs_of(*net, *net->actor, observation, rows, outputs);
@@ -81,6 +82,15 @@ void tower_backward(Tower* tower, const float* parameters, long rows, const floa
         memcpy(dx + (at + r) * inputs, tower->gradient[0] + (size_t)r * tower->wide[0], inputs * sizeof(float));
   }
   tower->give(gradient);
+}
+
+// `world` counts from 0 in the order of pistar/envs/native_kernel.py.
+long world_step(int world, const Lanes* lanes, const void* action) {
+  return (world == 0 ? step_lanes<CartPole> : world == 1 ? step_lanes<Pendulum> : step_lanes<ArmReach>)(*lanes, action);
+}
+
+void world_look(int world, const Lanes* lanes, const bool* chosen) {
+  (world == 0 ? look<CartPole> : world == 1 ? look<Pendulum> : look<ArmReach>)(*lanes, chosen);
 }
 
 double norm(long count, const float* x) {

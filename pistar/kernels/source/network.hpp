@@ -1,11 +1,13 @@
 // An actor, perhaps a critic, and the loss of the algorithms that train them: acting, and the gradient of a minibatch.
 #pragma once
+#include "partner.hpp"
 #include "tower.hpp"
 
 enum Head { CATEGORICAL = 0, GAUSSIAN = 1 };
 enum Surrogate { SCORE = 0, CLIPPED = 1 };
 
 struct Network {
+  Partner partner;
   std::unique_ptr<Tower> actor, critic;
   int head, inputs, actions;
   long actor_at, critic_at, log_std_at;     // places in the flat parameters
@@ -24,7 +26,7 @@ struct Minibatch {
 };
 
 struct Loss {
-  int surrogate, standardize;
+  int surrogate, standardize, threads;
   float clip, entropy_weight, value_weight;
 };
 
@@ -32,9 +34,8 @@ struct Metrics {
   double loss, surrogate, entropy, value_error, kl, clip_fraction;
 };
 
-static inline void take_parameters(Network& net, const float* parameters, bool learning) {
+static inline void take_actor(Network& net, const float* parameters, bool learning) {
   net.actor->take(parameters + net.actor_at, learning);
-  if (learning) net.critic->take(parameters + net.critic_at, learning);
   if (net.head == GAUSSIAN)
     for (int i = 0; i < net.actions; i++) {
       float x = parameters[net.log_std_at + i];
@@ -250,30 +251,42 @@ static inline void gaussian_gradient(Network& net, const Minibatch& b, long at, 
   }
 }
 
+// Every block of a minibatch through one tower, up to its loss and back.
+template <class Side>
+static inline void through(Network& net, Tower& tower, const Minibatch& b, Side loss) {
+  for (long at = 0; at < b.rows; at += BLOCK) {
+    int rows = (int)std::min<long>(BLOCK, b.rows - at), whole = whole_rows(rows);
+    place(net, tower, b.observation + at * net.inputs, b.weight ? b.weight + at : nullptr, rows);
+    tower.forward(whole);
+    loss(at, rows);
+    tower.backward(whole, false);
+  }
+}
+
 // The gradient of c (V - target)^2 - surrogate - beta H over a minibatch, into `out`, which is all parameters' long.
+// Actor and critic share nothing but the minibatch: with two threads they go side by side, and no bit is another.
 static inline Metrics gradient_of(Network& net, const float* parameters, const Minibatch& b, const Loss& loss, float* out) {
   double total = 0;
   if (b.weight) for (long i = 0; i < b.rows; i++) total += b.weight[i];
   else total = (double)b.rows;
   double divisor = total > 0 ? total : 1.0;
-  take_parameters(net, parameters, true);
-  Ledger ledger;
+  Ledger ledger, valued;
   ledger.log_std.assign(net.actions, 0.0);
   Standard scaled = standard(b, total, loss.standardize);
-  for (long at = 0; at < b.rows; at += BLOCK) {
-    int rows = (int)std::min<long>(BLOCK, b.rows - at), whole = whole_rows(rows);
-    const float* weight = b.weight ? b.weight + at : nullptr;
-    place(net, *net.actor, b.observation + at * net.inputs, weight, rows);
-    memcpy(net.critic->between[0], net.actor->between[0], sizeof(float) * whole * net.actor->wide[0]);
-    net.actor->forward(whole);
-    (net.head == CATEGORICAL ? categorical_gradient : gaussian_gradient)(net, b, at, rows, divisor, loss, scaled, ledger);
-    net.actor->backward(whole, false);
-    net.critic->forward(whole);
-    value_gradient(*net.critic, b, at, rows, divisor, loss.value_weight, ledger);
-    net.critic->backward(whole, false);
-  }
-  net.actor->give(out + net.actor_at);
-  net.critic->give(out + net.critic_at);
+  auto critic = [&] {
+    net.critic->take(parameters + net.critic_at, true);
+    through(net, *net.critic, b, [&](long at, int rows) { value_gradient(*net.critic, b, at, rows, divisor, loss.value_weight, valued); });
+    net.critic->give(out + net.critic_at);
+  };
+  auto actor = [&] {
+    take_actor(net, parameters, true);
+    through(net, *net.actor, b, [&](long at, int rows) {
+      (net.head == CATEGORICAL ? categorical_gradient : gaussian_gradient)(net, b, at, rows, divisor, loss, scaled, ledger);
+    });
+    net.actor->give(out + net.actor_at);
+  };
+  if (loss.threads > 1) net.partner.run(critic, actor);
+  else actor(), critic();
   if (net.head == GAUSSIAN)
     for (int k = 0; k < net.actions; k++) {
       float raw = parameters[net.log_std_at + k], slope = (float)ledger.log_std[k];
@@ -282,7 +295,7 @@ static inline Metrics gradient_of(Network& net, const float* parameters, const M
       out[net.log_std_at + k] = outward ? 0.0f : slope;
     }
   Metrics m;
-  m.surrogate = ledger.surrogate / divisor, m.entropy = ledger.entropy / divisor, m.value_error = ledger.value_error / divisor;
+  m.surrogate = ledger.surrogate / divisor, m.entropy = ledger.entropy / divisor, m.value_error = valued.value_error / divisor;
   m.kl = ledger.kl / divisor, m.clip_fraction = ledger.clipped / divisor;
   m.loss = loss.value_weight * m.value_error - m.surrogate - loss.entropy_weight * m.entropy;
   return m;

@@ -115,17 +115,22 @@ static inline void accumulate(const float* a, int as, const float* b, int bs, fl
 // out[columns][rows] = in[rows][columns], in squares of four.
 static inline void transpose(const float* in, int is, float* out, int os, int rows, int columns) {
   typedef float Four __attribute__((vector_size(16)));
+#if defined(__clang__)
+#define SHUFFLE(x, y, ...) __builtin_shufflevector(x, y, __VA_ARGS__)
+#else
   typedef int32_t Which __attribute__((vector_size(16)));
+#define SHUFFLE(x, y, ...) __builtin_shuffle(x, y, (Which){__VA_ARGS__})
+#endif
   int r = 0;
   for (; r + 4 <= rows; r += 4) {
     int c = 0;
     for (; c + 4 <= columns; c += 4) {
       Four row[4];
       for (int i = 0; i < 4; i++) memcpy(&row[i], in + (size_t)(r + i) * is + c, 16);
-      Four a = __builtin_shuffle(row[0], row[1], (Which){0, 4, 1, 5}), b = __builtin_shuffle(row[0], row[1], (Which){2, 6, 3, 7});
-      Four d = __builtin_shuffle(row[2], row[3], (Which){0, 4, 1, 5}), e = __builtin_shuffle(row[2], row[3], (Which){2, 6, 3, 7});
-      Four column[4] = {__builtin_shuffle(a, d, (Which){0, 1, 4, 5}), __builtin_shuffle(a, d, (Which){2, 3, 6, 7}),
-                        __builtin_shuffle(b, e, (Which){0, 1, 4, 5}), __builtin_shuffle(b, e, (Which){2, 3, 6, 7})};
+      Four a = SHUFFLE(row[0], row[1], 0, 4, 1, 5), b = SHUFFLE(row[0], row[1], 2, 6, 3, 7);
+      Four d = SHUFFLE(row[2], row[3], 0, 4, 1, 5), e = SHUFFLE(row[2], row[3], 2, 6, 3, 7);
+      Four column[4] = {SHUFFLE(a, d, 0, 1, 4, 5), SHUFFLE(a, d, 2, 3, 6, 7),
+                        SHUFFLE(b, e, 0, 1, 4, 5), SHUFFLE(b, e, 2, 3, 6, 7)};
       for (int i = 0; i < 4; i++) memcpy(out + (size_t)(c + i) * os + r, &column[i], 16);
     }
     for (; c < columns; c++)

@@ -75,7 +75,7 @@ def session(experiment: Experiment, state: dict[str, Any] | None = None) -> Iter
             opened.restore(state)
         yield opened
     finally:
-        opened.environment.close()
+        opened.close()
 
 
 def iterate(opened: Session) -> dict[str, float]:

@@ -1,0 +1,171 @@
+"""Phasic policy gradient: phases of PPO, and after each a distillation of the values into the policy's own features.
+
+    policy phase, N_π iterations:  maximise  E[min(r A, clip(r, 1 − ε, 1 + ε) A)] + β H[π] − c (V − V_target)²
+    auxiliary phase, E_aux epochs: minimise  c E[(V_π − V_target)²] + β_clone E[KL(π_old ‖ π)] + c E[(V − V_target)²]
+
+Cobbe, Hilton, Klimov & Schulman (2020), arXiv:2009.04416, section 2 and algorithm 1, c = ½. V is the critic, a network of
+its own; V_π an auxiliary value on the actor's features (`pistar.auxiliary`), π_old the policy as the auxiliary phase finds
+it, V_target those of the policy phase. It differs from PPO by that second phase, where values shape the policy's features
+while the KL term keeps its actions, and by learning values from each sample many times more than the policy.
+
+Left out: different numbers of epochs for policy and critic in the policy phase (the paper has one of each), and its
+variant with one network.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pistar import bounds, closed_form, estimators, objectives
+from pistar.algorithms.algorithm import Algorithm, AlgorithmState, Loss, Metrics
+from pistar.algorithms.metrics import MetricsMean, explained_variance
+from pistar.errors import UsageError
+from pistar.schedules import Schedule, constant
+from pistar.tree import map_leaves
+
+if TYPE_CHECKING:
+    from pistar.learner import Learner
+    from pistar.policy import Policy
+    from pistar.rollout import Batch, Rollout
+
+
+@dataclass(frozen=True)
+class PPG(Algorithm):
+    """Phasic policy gradient with a clipped surrogate."""
+
+    summary: ClassVar[str] = "PPO, with phases that distil values into the policy's features"
+    paper: ClassVar[str] = "Cobbe et al. 2020, arXiv:2009.04416"
+    recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "discrete": {
+            "algorithm": {"entropy_weight": 0.01, "normalize_advantages": True},
+            "training": {"lanes": 8, "horizon": 128, "learning_rate": {"from": 1e-3, "to": 0.0}},
+        },
+    }
+
+    discount: float = 0.99  # γ: weight of the reward one step later
+    trace: float = 0.95  # λ of generalised advantage estimation
+    clip: Schedule = constant(0.2)  # ε: how far the probability ratio may pay
+    epochs: int = 1  # passes over each rollout in the policy phase
+    minibatch: int = 64  # samples in a minibatch of the policy phase
+    entropy_weight: Schedule = constant(0.0)  # β: reward for being undecided, nats
+    value_weight: float = 0.5  # c: weight of each squared value error
+    normalize_advantages: bool = False  # to mean 0 and deviation 1, per minibatch
+    policy_iterations: int = 32  # N_π: iterations of a policy phase
+    auxiliary_epochs: int = 6  # E_aux: passes over the phase's steps in the auxiliary phase
+    auxiliary_minibatch: int = 256  # samples in a minibatch of the auxiliary phase
+    clone_weight: float = 1.0  # β_clone: weight of the mean KL that keeps the policy, per nat
+
+    def __post_init__(self) -> None:
+        bounds.between(0, 1, self, "discount", "trace")
+        bounds.at_least(1, self, "epochs", "minibatch", "policy_iterations", "auxiliary_epochs", "auxiliary_minibatch")
+        bounds.at_least(0, self, "clip", "value_weight", "clone_weight")
+
+    def policy_kind(self, configured: Any) -> Any:
+        """The configured kind with an auxiliary value; raises UsageError where it can have none."""
+        if "auxiliary_value" not in {field.name for field in dataclasses.fields(configured)}:
+            raise UsageError(
+                f"ppg trains an auxiliary value on the actor's features, which a {type(configured).__name__} policy does "
+                "not offer (no setting auxiliary_value); choose --policy mlp, or another algorithm"
+            )
+        return dataclasses.replace(configured, auxiliary_value=True)
+
+    def init(self, policy: Policy, lanes: int) -> AlgorithmState:
+        """The steps of the running policy phase: none."""
+        return {"phase": {}}
+
+    def estimate(self, policy: Policy, rollout: Rollout) -> Batch:
+        """Advantages by GAE(λ) and λ-returns as value targets."""
+        value, next_value = rollout.values(policy)
+        advantage = estimators.gae(
+            rollout.reward, value, next_value, rollout.terminated, rollout.truncated, self.discount, self.trace
+        )
+        return rollout.batch(advantage, advantage + value)
+
+    def form(self, clip: float, entropy_weight: float) -> closed_form.ClosedForm:
+        """``loss`` in numbers, for kernels."""
+        return closed_form.ClosedForm(
+            "clipped", entropy_weight, self.value_weight, clip, normalize_advantages=self.normalize_advantages
+        )
+
+    @closed_form.has(form)
+    def loss(self, policy: Policy, batch: Batch, clip: float, entropy_weight: float) -> Loss:
+        """The policy phase's objective, negated."""
+        now = policy.evaluate(batch.observation, batch.action)
+        advantage = (
+            objectives.standardize(batch.advantage, batch.weight) if self.normalize_advantages else batch.advantage
+        )
+        surrogate = objectives.clipped_surrogate(now.log_prob, batch.log_prob, advantage, clip, batch.weight)
+        entropy = objectives.weighted_mean(now.entropy, batch.weight)
+        error = objectives.squared_error(now.critic_value(), batch.target, batch.weight)
+        loss = self.value_weight * error - surrogate - entropy_weight * entropy
+        return loss, {
+            "surrogate": surrogate.detach(),
+            "entropy": entropy.detach(),
+            "value_error": error.detach(),
+            "kl": objectives.approximate_kl(now.log_prob.detach(), batch.log_prob, batch.weight),
+            "clip_fraction": objectives.clip_fraction(now.log_prob.detach(), batch.log_prob, clip, batch.weight),
+        }
+
+    def auxiliary_loss(self, policy: Policy, batch: Batch, old: Policy) -> Loss:
+        """What the auxiliary phase descends; ``old`` is the policy as it was, without gradient."""
+        head: Any = policy.head  # an AuxiliaryHead
+        outputs, _ = policy.outputs(batch.observation)
+        moved = old.head(old.outputs(batch.observation)[0]).kl(head(outputs))
+        kl = objectives.weighted_mean(moved, batch.weight)
+        auxiliary = objectives.squared_error(head.value(outputs), batch.target, batch.weight)
+        error = objectives.squared_error(policy.value(batch.observation), batch.target, batch.weight)
+        loss = self.value_weight * (auxiliary + error) + self.clone_weight * kl
+        return loss, {
+            "auxiliary_error": auxiliary.detach(),
+            "auxiliary_value_error": error.detach(),
+            "clone_kl": kl.detach(),
+        }
+
+    def improve(  # type: ignore[override] # `experience` says which of the two it is
+        self, learner: Learner, experience: Rollout, state: AlgorithmState, progress: float
+    ) -> tuple[AlgorithmState, Metrics]:
+        """An iteration of the policy phase; with the last of them the auxiliary phase."""
+        clip, entropy_weight = self.clip.at(progress), self.entropy_weight.at(progress)
+        loss = partial(self.loss, clip=clip, entropy_weight=entropy_weight)
+        metrics = MetricsMean()
+        batch = self.estimate(learner.policy, experience)
+        explained = explained_variance(batch)
+        for _ in range(self.epochs):
+            for minibatch in batch.minibatches(self.minibatch, learner.generator):
+                metrics.add(learner.descend(loss, minibatch))
+        phase = {**state["phase"], str(len(state["phase"])): stored(batch)}
+        if len(phase) == self.policy_iterations:
+            metrics.add(self.distil(learner, joined(type(batch), phase)))
+            phase = {}
+        return {"phase": phase}, {**metrics.result(), "explained_variance": explained, "clip": clip}
+
+    def distil(self, learner: Learner, batch: Batch) -> Metrics:
+        """The auxiliary phase on all steps of the policy phase."""
+        metrics = MetricsMean()
+        loss = partial(self.auxiliary_loss, old=copy.deepcopy(learner.policy).requires_grad_(False))
+        for _ in range(self.auxiliary_epochs):
+            for minibatch in batch.minibatches(self.auxiliary_minibatch, learner.generator):
+                metrics.add(learner.descend(loss, minibatch))
+        found = metrics.result()
+        found.pop("gradient_norm")  # under this name, the policy phase's is told
+        return found
+
+
+def stored(batch: Batch) -> dict[str, Any]:
+    """A batch as the state holds it."""
+    weight = batch.target.new_ones(batch.target.shape) if batch.weight is None else batch.weight
+    return {**vars(batch), "weight": weight}
+
+
+def joined(kind: type[Batch], phase: Mapping[str, dict[str, Any]]) -> Batch:
+    """The batches of a phase as one."""
+    from torch import cat  # listing algorithms needs no torch
+
+    batches = [kind(**phase[str(index)]) for index in range(len(phase))]
+    whole: Batch = map_leaves(lambda *x: cat(x), *batches)
+    return whole

@@ -1,0 +1,107 @@
+"""TRPO: the largest natural step that keeps the mean KL divergence from the acting policy within a bound.
+
+    maximise  E[r A]  subject to  E_s[KL(π_old(·|s) ‖ π(·|s))] <= δ,    r = π(a|s) / π_old(a|s)
+
+Schulman, Levine, Moritz, Jordan & Abbeel (2015), arXiv:1502.05477, equation 14. The direction F⁻¹ g and the length
+√(2δ / xᵀF x) solve it to first and second order (appendix C); a line search then shortens the step until the exact mean KL over
+the whole batch is at most δ and the surrogate has risen. It differs from NPG by that search, which makes δ a bound and not a
+hope, and from PPO by moving the actor once an iteration. The critic is learned by minibatch steps of its own, after the actor:
+advantages must not come from a critic that has seen their rewards. Left out: F from a part of the batch, the vine method.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pistar import bounds, estimators, objectives
+from pistar.algorithms import critic, natural_step
+from pistar.algorithms.algorithm import Algorithm, AlgorithmState, Loss, Metrics
+from pistar.algorithms.metrics import explained_variance
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pistar.learner import Learner
+    from pistar.policy import Policy
+    from pistar.rollout import Batch, Rollout
+
+
+@dataclass(frozen=True)
+class TRPO(Algorithm):
+    """Trust region policy optimisation."""
+
+    summary: ClassVar[str] = "one natural step a rollout, within an exact bound on the KL divergence"
+    paper: ClassVar[str] = "Schulman et al. 2015, arXiv:1502.05477"
+    recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "continuous": {"training": {"learning_rate": 1e-3}},
+        "discrete": {"training": {"lanes": 8, "horizon": 128, "learning_rate": 1e-3}},
+    }
+
+    discount: float = 0.99  # γ: weight of the reward one step later
+    trace: float = 0.95  # λ of generalised advantage estimation
+    max_kl: float = 0.01  # δ: bound on the mean KL divergence from the acting policy, nats
+    damping: float = 0.1  # added to the diagonal of F, which has no more rank than the batch gives it
+    conjugate_steps: int = 10  # of conjugate gradients, each one product with F
+    line_search: int = 10  # lengths that are tried before the actor stays where it is
+    shrink: float = 0.8  # from one length that is tried to the next
+    epochs: int = 10  # passes of the critic over each rollout
+    minibatch: int = 128  # samples in a minibatch of the critic
+
+    def __post_init__(self) -> None:
+        bounds.between(0, 1, self, "discount", "trace")
+        bounds.above(0, self, "max_kl", "shrink")
+        bounds.at_least(0, self, "damping", "epochs")
+        bounds.at_least(1, self, "conjugate_steps", "line_search", "minibatch")
+        bounds.between(0, 1, self, "shrink")
+
+    def estimate(self, policy: Policy, rollout: Rollout) -> Batch:
+        """Advantages by GAE(λ) and λ-returns as value targets."""
+        value, next_value = rollout.values(policy)
+        advantage = estimators.gae(
+            rollout.reward, value, next_value, rollout.terminated, rollout.truncated, self.discount, self.trace
+        )
+        return rollout.batch(advantage, advantage + value)
+
+    def loss(self, policy: Policy, batch: Batch) -> Loss:
+        """The surrogate of equation 14, negated."""
+        now = policy.evaluate(batch.observation, batch.action)
+        surrogate = objectives.importance_weighted(now.log_prob, batch.log_prob, batch.advantage, batch.weight)
+        entropy = objectives.weighted_mean(now.entropy, batch.weight)
+        return -surrogate, {"surrogate": surrogate.detach(), "entropy": entropy.detach()}
+
+    def improve(  # type: ignore[override] # `experience` says which of the two it is
+        self, learner: Learner, experience: Rollout, state: AlgorithmState, progress: float
+    ) -> tuple[AlgorithmState, Metrics]:
+        """One step of the actor, then ``epochs`` passes of the critic."""
+        batch = self.estimate(learner.policy, experience)
+        explained, batch = explained_variance(batch), natural_step.standardized(batch)
+        x, curvature, before = natural_step.direction(learner, self.loss, batch, self.conjugate_steps, self.damping)
+        length = (2 * self.max_kl / curvature) ** 0.5 if curvature > 0 else 0.0
+        moved = self.search(learner, batch, length * x, before["surrogate"])
+        fitted = critic.fit(learner, batch, self.epochs, self.minibatch)
+        return state, {**before, **moved, **fitted, "explained_variance": explained}
+
+    def search(self, learner: Learner, batch: Batch, step: Tensor, before: float) -> Metrics:
+        """Move the actor along ``step`` as far as is allowed; what that made of KL and surrogate."""
+        from pistar import natural_gradient  # here, so that listings need no torch
+
+        start = learner.vector("actor").clone()
+        old = natural_step.acting(learner.policy, batch)
+        found: Metrics = {"kl": 0.0, "improvement": 0.0}
+
+        def accept(fraction: float) -> bool:
+            learner.set("actor", start + fraction * step)
+            now = natural_step.acting(learner.policy, batch)
+            log_prob = now.log_prob(batch.action)
+            surrogate = objectives.importance_weighted(log_prob, batch.log_prob, batch.advantage, batch.weight)
+            found["improvement"] = float(surrogate) - before
+            found["kl"] = natural_gradient.mean_kl(old, now, batch.weight)
+            return found["kl"] <= self.max_kl and found["improvement"] > 0
+
+        fraction = natural_gradient.backtrack(accept, self.line_search, self.shrink)
+        if fraction == 0.0:
+            learner.set("actor", start)
+            found = {"kl": 0.0, "improvement": 0.0}
+        return {**found, "step": fraction}
