@@ -161,7 +161,8 @@ class LaggedCollector:
             self.reward_scale.load_state(state["reward_scale"])
         if "rollout" in ahead:
             device = self.environment.device
-            self._coming = _done(map_leaves(lambda x: x.to(device), Rollout.from_state(ahead["rollout"])))
+            rollout = Rollout.from_state(ahead["rollout"])
+            self._coming = _done(map_leaves(lambda x: x.to(device) if isinstance(x, Tensor) else x, rollout))
             collector.episodes, collector.info = int(ahead["episodes"]), dict(ahead["info"])
 
     def close(self) -> None:
