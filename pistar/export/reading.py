@@ -70,6 +70,8 @@ class ExportedPolicy:
             policy._require_as_described()
         except ArtefactError as error:
             raise ArtefactError(f"{name}: {error}") from error
+        except (ValueError, TypeError, RuntimeError) as error:  # names that are no text, say
+            raise ArtefactError(f"{name}: it cannot be understood ({error})") from error
         return policy
 
     def encode(self, observation: Any) -> tuple[bool, Arrays]:

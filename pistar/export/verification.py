@@ -106,6 +106,11 @@ class Reference:
         self.distribution = policy.head(outputs)
         self.parts = {path: (head, part) for path, head, part in families.parts(policy.head, self.distribution)}
 
+    def within(self, port: Port, x: NDArray[Any]) -> bool:
+        """Whether all rows are actions of the leaf's space."""
+        space = dict(leaf_spaces(self.policy.spaces.action))[port.path]
+        return all(space.contains(row) for row in x)
+
     def value(self, port: Port, noise: Arrays, shift: float = 0.0) -> NDArray[Any]:
         """What the output ought to be, with ``shift`` added to uniform noise."""
         if port.role == "memory":
@@ -180,6 +185,8 @@ def _between(policy: Policy, port: Port, x: NDArray[Any], reference: Reference, 
 def _as_likely(port: Port, x: NDArray[Any], y: NDArray[Any], reference: Reference) -> NDArray[Any]:
     """Rows in which the two actions have the same log-probability, to the tolerance in each of their entries."""
     head, part = reference.parts[port.path]
+    if not reference.within(port, x):  # a choice that there is not
+        return np.zeros(len(x), np.bool_)
     one, other = (part.log_prob(head.from_environment(torch.from_numpy(each))) for each in (x, y))
     entries = max(1, int(np.prod(port.shape)))
     result: NDArray[Any] = ((one - other).abs() <= 2 * TOLERANCE * entries * (1 + other.abs())).numpy()

@@ -21,7 +21,7 @@ def data_of(name: str = "policy linear-softmax") -> bytes:
     return exported(name)[2]
 
 
-def refused(data: bytes, words: str = "") -> None:
+def refused(data: bytes, words: str = ".") -> None:
     with pytest.raises(ArtefactError, match=words):
         ExportedPolicy.from_bytes(data, "a.onnx")
 
