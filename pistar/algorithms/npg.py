@@ -3,7 +3,7 @@
     θ ← θ + η F⁻¹ ∇J(θ),    F = E_s E_a[∇log π(a|s) ∇log π(a|s)ᵀ]
 
 Kakade (2001), A natural policy gradient, sections 2 and 3. With tabular softmax F⁻¹ ∇J is the advantage A(s, a) up to a
-constant in each state (Kakade 2002 and Agarwal et al. 2021, arXiv:1908.00261, lemma 15). η is fixed, or √(2δ / gᵀF⁻¹g), which
+constant in each state (Kakade 2002; Agarwal et al. 2021, arXiv:1908.00261). η is fixed, or √(2δ / gᵀF⁻¹g), which
 makes the KL divergence δ to second order (Peters & Schaal 2008). It differs from TRPO by taking that step as it is, unchecked,
 and from A2C by the metric alone.
 """
