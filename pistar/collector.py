@@ -28,6 +28,8 @@ from pistar.tree import Tree, leaves, map_leaves
 class Collector:
     """Owns the running episodes, the noise stream, the reward scale and the episode statistics."""
 
+    overlap = False  # whether it collects while the policy learns
+
     def __init__(
         self, environment: Environment, policy: Policy, *, seed: int, reward_scale: RewardScale | None = None
     ) -> None:
@@ -219,6 +221,9 @@ class Collector:
         if not self.returns:
             return math.nan, math.nan
         return sum(self.returns) / len(self.returns), sum(self.lengths) / len(self.lengths)
+
+    def close(self) -> None:
+        """Nothing steps the environment after this; it is not closed."""
 
     def state(self) -> dict[str, Any]:
         """Everything that ``load_state`` needs to go on as if never stopped."""

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pistar import bounds, closed_form, estimators, objectives
+from pistar import bounds, closed_form, objectives
+from pistar.algorithms import advantages
 from pistar.algorithms.algorithm import Algorithm, AlgorithmState, Loss, Metrics
 from pistar.algorithms.metrics import explained_variance
 from pistar.schedules import Schedule, constant
@@ -51,11 +52,7 @@ class A2C(Algorithm):
 
     def estimate(self, policy: Policy, rollout: Rollout) -> Batch:
         """Advantages by GAE(λ) and λ-returns as value targets."""
-        value, next_value = rollout.values(policy)
-        advantage = estimators.gae(
-            rollout.reward, value, next_value, rollout.terminated, rollout.truncated, self.discount, self.trace
-        )
-        return rollout.batch(advantage, advantage + value)
+        return advantages.estimate(policy, rollout, self.discount, self.trace)
 
     def form(self, entropy_weight: float) -> closed_form.ClosedForm:
         """``loss`` in numbers, for kernels."""
@@ -67,9 +64,7 @@ class A2C(Algorithm):
     def loss(self, policy: Policy, batch: Batch, entropy_weight: float) -> Loss:
         """The negated objective of the module's head."""
         now = policy.evaluate(batch.observation, batch.action)
-        advantage = (
-            objectives.standardize(batch.advantage, batch.weight) if self.normalize_advantages else batch.advantage
-        )
+        advantage = advantages.of(batch, self.normalize_advantages)
         climbed = objectives.score_function(now.log_prob, advantage, batch.weight)
         entropy = objectives.weighted_mean(now.entropy, batch.weight)
         error = objectives.squared_error(now.critic_value(), batch.target, batch.weight)

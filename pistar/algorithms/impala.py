@@ -18,8 +18,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pistar import bounds, closed_form, estimators, objectives
+from pistar.algorithms import advantages, epochs
 from pistar.algorithms.algorithm import Algorithm, AlgorithmState, Loss, Metrics
-from pistar.algorithms.metrics import MetricsMean
 from pistar.schedules import Schedule, constant
 
 if TYPE_CHECKING:
@@ -92,9 +92,7 @@ class IMPALA(Algorithm):
     def loss(self, policy: Policy, batch: Batch, entropy_weight: float) -> Loss:
         """The negated objective of the module's head; the ratios are in the advantages."""
         now = policy.evaluate(batch.observation, batch.action)
-        advantage = (
-            objectives.standardize(batch.advantage, batch.weight) if self.normalize_advantages else batch.advantage
-        )
+        advantage = advantages.of(batch, self.normalize_advantages)
         climbed = objectives.score_function(now.log_prob, advantage, batch.weight)
         entropy = objectives.weighted_mean(now.entropy, batch.weight)
         error = objectives.squared_error(now.critic_value(), batch.target, batch.weight)
@@ -107,10 +105,8 @@ class IMPALA(Algorithm):
         """One pass of gradient steps."""
         loss = partial(self.loss, entropy_weight=self.entropy_weight.at(progress))
         batch, seen = self.estimate(learner.policy, experience)
-        metrics = MetricsMean()
         if self.minibatch is None:
-            metrics.add(learner.descend(loss, batch))
+            found = {name: float(value) for name, value in learner.descend(loss, batch).items()}
         else:
-            for minibatch in batch.minibatches(self.minibatch, learner.generator):
-                metrics.add(learner.descend(loss, minibatch))
-        return state, {**metrics.result(), **seen}
+            found = epochs.descend(learner, loss, batch, epochs=1, minibatch=self.minibatch)
+        return state, {**found, **seen}

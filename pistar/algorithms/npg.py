@@ -3,7 +3,7 @@
     θ ← θ + η F⁻¹ ∇J(θ),    F = E_s E_a[∇log π(a|s) ∇log π(a|s)ᵀ]
 
 Kakade (2001), A natural policy gradient, sections 2 and 3. With tabular softmax F⁻¹ ∇J is the advantage A(s, a) up to a
-constant in each state (Kakade 2002 and Agarwal et al. 2021, arXiv:1908.00261, lemma 15). η is fixed, or √(2δ / gᵀF⁻¹g), which
+constant in each state (Kakade 2002; Agarwal et al. 2021, arXiv:1908.00261). η is fixed, or √(2δ / gᵀF⁻¹g), which
 makes the KL divergence δ to second order (Peters & Schaal 2008). It differs from TRPO by taking that step as it is, unchecked,
 and from A2C by the metric alone.
 """
@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pistar import bounds, estimators, objectives
-from pistar.algorithms import critic, natural_step
+from pistar import bounds, objectives
+from pistar.algorithms import advantages, critic, natural_step
 from pistar.algorithms.algorithm import Algorithm, AlgorithmState, Loss, Metrics
 from pistar.algorithms.metrics import explained_variance
 from pistar.schedules import Schedule
@@ -54,11 +54,7 @@ class NPG(Algorithm):
 
     def estimate(self, policy: Policy, rollout: Rollout) -> Batch:
         """Advantages by GAE(λ) and λ-returns as value targets."""
-        value, next_value = rollout.values(policy)
-        advantage = estimators.gae(
-            rollout.reward, value, next_value, rollout.terminated, rollout.truncated, self.discount, self.trace
-        )
-        return rollout.batch(advantage, advantage + value)
+        return advantages.estimate(policy, rollout, self.discount, self.trace)
 
     def loss(self, policy: Policy, batch: Batch) -> Loss:
         """−E[log π A], whose gradient is −g."""

@@ -21,9 +21,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pistar import bounds, closed_form, estimators, objectives
+from pistar import bounds, objectives
+from pistar.algorithms import epochs
 from pistar.algorithms.algorithm import Algorithm, AlgorithmState, Loss, Metrics
-from pistar.algorithms.metrics import MetricsMean, explained_variance
+from pistar.algorithms.metrics import explained_variance
+from pistar.algorithms.ppo import PPO
 from pistar.errors import UsageError
 from pistar.schedules import Schedule, constant
 from pistar.tree import map_leaves
@@ -78,38 +80,19 @@ class PPG(Algorithm):
         """The steps of the running policy phase: none."""
         return {"phase": {}}
 
-    def estimate(self, policy: Policy, rollout: Rollout) -> Batch:
-        """Advantages by GAE(λ) and λ-returns as value targets."""
-        value, next_value = rollout.values(policy)
-        advantage = estimators.gae(
-            rollout.reward, value, next_value, rollout.terminated, rollout.truncated, self.discount, self.trace
+    @property
+    def policy_phase(self) -> PPO:
+        """What estimates and climbs in the policy phase: PPO with these settings."""
+        return PPO(
+            discount=self.discount,
+            trace=self.trace,
+            clip=self.clip,
+            epochs=self.epochs,
+            minibatch=self.minibatch,
+            entropy_weight=self.entropy_weight,
+            value_weight=self.value_weight,
+            normalize_advantages=self.normalize_advantages,
         )
-        return rollout.batch(advantage, advantage + value)
-
-    def form(self, clip: float, entropy_weight: float) -> closed_form.ClosedForm:
-        """``loss`` in numbers, for kernels."""
-        return closed_form.ClosedForm(
-            "clipped", entropy_weight, self.value_weight, clip, normalize_advantages=self.normalize_advantages
-        )
-
-    @closed_form.has(form)
-    def loss(self, policy: Policy, batch: Batch, clip: float, entropy_weight: float) -> Loss:
-        """The policy phase's objective, negated."""
-        now = policy.evaluate(batch.observation, batch.action)
-        advantage = (
-            objectives.standardize(batch.advantage, batch.weight) if self.normalize_advantages else batch.advantage
-        )
-        surrogate = objectives.clipped_surrogate(now.log_prob, batch.log_prob, advantage, clip, batch.weight)
-        entropy = objectives.weighted_mean(now.entropy, batch.weight)
-        error = objectives.squared_error(now.critic_value(), batch.target, batch.weight)
-        loss = self.value_weight * error - surrogate - entropy_weight * entropy
-        return loss, {
-            "surrogate": surrogate.detach(),
-            "entropy": entropy.detach(),
-            "value_error": error.detach(),
-            "kl": objectives.approximate_kl(now.log_prob.detach(), batch.log_prob, batch.weight),
-            "clip_fraction": objectives.clip_fraction(now.log_prob.detach(), batch.log_prob, clip, batch.weight),
-        }
 
     def auxiliary_loss(self, policy: Policy, batch: Batch, old: Policy) -> Loss:
         """What the auxiliary phase descends; ``old`` is the policy as it was, without gradient."""
@@ -130,28 +113,20 @@ class PPG(Algorithm):
         self, learner: Learner, experience: Rollout, state: AlgorithmState, progress: float
     ) -> tuple[AlgorithmState, Metrics]:
         """An iteration of the policy phase; with the last of them the auxiliary phase."""
-        clip, entropy_weight = self.clip.at(progress), self.entropy_weight.at(progress)
-        loss = partial(self.loss, clip=clip, entropy_weight=entropy_weight)
-        metrics = MetricsMean()
-        batch = self.estimate(learner.policy, experience)
-        explained = explained_variance(batch)
-        for _ in range(self.epochs):
-            for minibatch in batch.minibatches(self.minibatch, learner.generator):
-                metrics.add(learner.descend(loss, minibatch))
+        ppo, clip = self.policy_phase, self.clip.at(progress)
+        loss = partial(ppo.loss, clip=clip, entropy_weight=self.entropy_weight.at(progress))
+        batch = ppo.estimate(learner.policy, experience)
+        metrics = epochs.descend(learner, loss, batch, epochs=self.epochs, minibatch=self.minibatch)
+        metrics |= {"explained_variance": explained_variance(batch), "clip": clip}
         phase = {**state["phase"], str(len(state["phase"])): stored(batch)}
-        if len(phase) == self.policy_iterations:
-            metrics.add(self.distil(learner, joined(type(batch), phase)))
-            phase = {}
-        return {"phase": phase}, {**metrics.result(), "explained_variance": explained, "clip": clip}
+        if len(phase) < self.policy_iterations:
+            return {"phase": phase}, metrics
+        return {"phase": {}}, {**metrics, **self.distil(learner, joined(type(batch), phase))}
 
     def distil(self, learner: Learner, batch: Batch) -> Metrics:
         """The auxiliary phase on all steps of the policy phase."""
-        metrics = MetricsMean()
         loss = partial(self.auxiliary_loss, old=copy.deepcopy(learner.policy).requires_grad_(False))
-        for _ in range(self.auxiliary_epochs):
-            for minibatch in batch.minibatches(self.auxiliary_minibatch, learner.generator):
-                metrics.add(learner.descend(loss, minibatch))
-        found = metrics.result()
+        found = epochs.descend(learner, loss, batch, epochs=self.auxiliary_epochs, minibatch=self.auxiliary_minibatch)
         found.pop("gradient_norm")  # under this name, the policy phase's is told
         return found
 

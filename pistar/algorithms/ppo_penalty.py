@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pistar import bounds, estimators, objectives
-from pistar.algorithms import epochs, natural_step
+from pistar import bounds, objectives
+from pistar.algorithms import advantages, epochs, natural_step
 from pistar.algorithms.algorithm import Algorithm, AlgorithmState, Loss, Metrics
 from pistar.algorithms.metrics import explained_variance
 from pistar.schedules import Schedule, constant
@@ -66,17 +66,13 @@ class PPOPenalty(Algorithm):
 
     def estimate(self, policy: Policy, rollout: Rollout, old: Distribution | None = None) -> Batch:
         """Advantages by GAE(λ) and λ-returns as value targets, beside the acting policy's distributions ``old``."""
-        value, next_value = rollout.values(policy)
-        advantage = estimators.gae(
-            rollout.reward, value, next_value, rollout.terminated, rollout.truncated, self.discount, self.trace
-        )
-        return dataclasses.replace(rollout.batch(advantage, advantage + value), old=old)
+        return dataclasses.replace(advantages.estimate(policy, rollout, self.discount, self.trace), old=old)
 
     def loss(self, policy: Policy, batch: Batch, penalty: float, entropy_weight: float) -> Loss:
         """Equation 8, negated. κ is a price in units of the surrogate, which standardised advantages give a scale."""
         assert batch.old is not None
         now = policy.evaluate(batch.observation, batch.action)
-        advantage = objectives.standardize(batch.advantage, batch.weight)
+        advantage = advantages.of(batch, normalize=True)
         surrogate = objectives.importance_weighted(now.log_prob, batch.log_prob, advantage, batch.weight)
         kl = objectives.weighted_mean(batch.old.kl(now.distribution), batch.weight)
         entropy = objectives.weighted_mean(now.entropy, batch.weight)

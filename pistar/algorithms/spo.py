@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pistar import bounds, estimators, objectives
-from pistar.algorithms import epochs
+from pistar import bounds, objectives
+from pistar.algorithms import advantages, epochs
 from pistar.algorithms.algorithm import Algorithm, AlgorithmState, Loss, Metrics
 from pistar.algorithms.metrics import explained_variance
 from pistar.schedules import Schedule, constant
@@ -57,18 +57,12 @@ class SPO(Algorithm):
 
     def estimate(self, policy: Policy, rollout: Rollout) -> Batch:
         """Advantages by GAE(λ) and λ-returns as value targets."""
-        value, next_value = rollout.values(policy)
-        advantage = estimators.gae(
-            rollout.reward, value, next_value, rollout.terminated, rollout.truncated, self.discount, self.trace
-        )
-        return rollout.batch(advantage, advantage + value)
+        return advantages.estimate(policy, rollout, self.discount, self.trace)
 
     def loss(self, policy: Policy, batch: Batch, clip: float, entropy_weight: float) -> Loss:
         """The objective of the module's head, negated."""
         now = policy.evaluate(batch.observation, batch.action)
-        advantage = (
-            objectives.standardize(batch.advantage, batch.weight) if self.normalize_advantages else batch.advantage
-        )
+        advantage = advantages.of(batch, self.normalize_advantages)
         surrogate = objectives.quadratic_surrogate(now.log_prob, batch.log_prob, advantage, clip, batch.weight)
         entropy = objectives.weighted_mean(now.entropy, batch.weight)
         error = objectives.squared_error(now.critic_value(), batch.target, batch.weight)

@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pistar import bounds, estimators, objectives
-from pistar.algorithms import critic, natural_step
+from pistar import bounds, objectives
+from pistar.algorithms import advantages, critic, natural_step
 from pistar.algorithms.algorithm import Algorithm, AlgorithmState, Loss, Metrics
 from pistar.algorithms.metrics import explained_variance
 
@@ -58,11 +58,7 @@ class TRPO(Algorithm):
 
     def estimate(self, policy: Policy, rollout: Rollout) -> Batch:
         """Advantages by GAE(λ) and λ-returns as value targets."""
-        value, next_value = rollout.values(policy)
-        advantage = estimators.gae(
-            rollout.reward, value, next_value, rollout.terminated, rollout.truncated, self.discount, self.trace
-        )
-        return rollout.batch(advantage, advantage + value)
+        return advantages.estimate(policy, rollout, self.discount, self.trace)
 
     def loss(self, policy: Policy, batch: Batch) -> Loss:
         """The surrogate of equation 14, negated."""

@@ -48,7 +48,7 @@ def whole_batch(session: Session) -> tuple[PPG, Batch]:
     """A PPG and the steps of one rollout, as its auxiliary phase would be given them."""
     algorithm = session.algorithm
     assert isinstance(algorithm, PPG)
-    return algorithm, algorithm.estimate(session.policy, session.collector.collect(32))
+    return algorithm, algorithm.policy_phase.estimate(session.policy, session.collector.collect(32))
 
 
 # When, and from what.
