@@ -153,7 +153,8 @@ class LaggedCollector:
         """Continue from ``state``."""
         collector, ahead = self._collector, state["ahead"]
         collector.load_state(state)
-        self._history.extend(Snapshot(**snapshot) for snapshot in ahead["history"].values())
+        history = ahead["history"]
+        self._history.extend(Snapshot(**history[str(i)]) for i in range(len(history)))  # files sort names: 10 before 2
         self._updates, self.steps = int(ahead["updates"]), int(ahead["steps"])
         self.returns.extend(ahead["returns"])
         self.lengths.extend(ahead["lengths"])

@@ -28,7 +28,6 @@ from pistar.algorithms.metrics import explained_variance
 from pistar.algorithms.ppo import PPO
 from pistar.errors import UsageError
 from pistar.schedules import Schedule, constant
-from pistar.tree import map_leaves
 
 if TYPE_CHECKING:
     from pistar.learner import Learner
@@ -118,10 +117,11 @@ class PPG(Algorithm):
         batch = ppo.estimate(learner.policy, experience)
         metrics = epochs.descend(learner, loss, batch, epochs=self.epochs, minibatch=self.minibatch)
         metrics |= {"explained_variance": explained_variance(batch), "clip": clip}
-        phase = {**state["phase"], str(len(state["phase"])): stored(batch)}
+        phase = {**state["phase"], str(len(state["phase"])): batch.to_state()}
         if len(phase) < self.policy_iterations:
             return {"phase": phase}, metrics
-        return {"phase": {}}, {**metrics, **self.distil(learner, joined(type(batch), phase))}
+        in_order = (phase[str(index)] for index in range(len(phase)))  # files sort names: 10 comes before 2
+        return {"phase": {}}, {**metrics, **self.distil(learner, type(batch).joined(in_order))}
 
     def distil(self, learner: Learner, batch: Batch) -> Metrics:
         """The auxiliary phase on all steps of the policy phase."""
@@ -129,18 +129,3 @@ class PPG(Algorithm):
         found = epochs.descend(learner, loss, batch, epochs=self.auxiliary_epochs, minibatch=self.auxiliary_minibatch)
         found.pop("gradient_norm")  # under this name, the policy phase's is told
         return found
-
-
-def stored(batch: Batch) -> dict[str, Any]:
-    """A batch as the state holds it."""
-    weight = batch.target.new_ones(batch.target.shape) if batch.weight is None else batch.weight
-    return {**vars(batch), "weight": weight}
-
-
-def joined(kind: type[Batch], phase: Mapping[str, dict[str, Any]]) -> Batch:
-    """The batches of a phase as one."""
-    from torch import cat  # listing algorithms needs no torch
-
-    batches = [kind(**phase[str(index)]) for index in range(len(phase))]
-    whole: Batch = map_leaves(lambda *x: cat(x), *batches)
-    return whole
