@@ -40,9 +40,7 @@ class Collector:
         self.returns: deque[float] = deque(maxlen=100)  # of the last finished episodes, raw and undiscounted
         self.lengths: deque[int] = deque(maxlen=100)
         self.observation: Tree = None
-        self.memory: Tree = (
-            None  # [B, ...] the policy's memory after the last step; None: it has none, or has not begun
-        )
+        self.memory: Tree = None  # [B, ...] the policy's after the last step; None: it has none, or has not begun
         self.is_first = torch.ones(environment.lanes, dtype=torch.bool, device=environment.device)
         self.episodes = 0  # that ended in the last rollout
         self.info: dict[str, float] = {}  # the environment's own scalars, their means over the last rollout
@@ -119,7 +117,9 @@ class Collector:
             action, log_prob = self._acting.finish()
         rollout = self._finish(storage, action, log_prob, finals, first_row)
         if remembering is not None:
-            self.memory, rollout.memory = remembering.memory, remembering.memories()
+            # Laid out as a checkpoint would give it back: the same numbers with other strides are multiplied otherwise.
+            self.memory = map_leaves(lambda x: x.clone(memory_format=torch.contiguous_format), remembering.memory)
+            rollout.memory = remembering.memories()
             rollout.burn_in = self.policy.burn_in
         return rollout
 
