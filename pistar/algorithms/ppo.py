@@ -19,7 +19,7 @@ from pistar import bounds, closed_form, objectives
 from pistar.algorithms import advantages
 from pistar.algorithms.adaptive_rate import adapt
 from pistar.algorithms.algorithm import Algorithm, AlgorithmState, Loss, Metrics
-from pistar.algorithms.metrics import MetricsMean, explained_variance
+from pistar.algorithms.metrics import MetricsMean, explained_variance, ratio_error
 from pistar.schedules import Schedule, constant
 
 if TYPE_CHECKING:
@@ -110,6 +110,7 @@ class PPO(Algorithm):
             if self.max_kl is not None and kl.result()["kl"] > self.max_kl:
                 break
         report = {**metrics.result(), "explained_variance": explained, "epochs": float(epoch + 1), "clip": clip}
+        report["first_ratio_error"] = ratio_error(metrics.first["kl"])
         if self.wanted_kl is None:
             return state, report
         rates = learner.learning_rates()
