@@ -48,7 +48,18 @@ HELP = [
 HELP += [f"algorithms {name}" for name in ("reinforce", "a2c", "ppo", "ppo-penalty", "spo", "npg", "trpo")]
 HELP += [
     f"{command} --help"
-    for command in ("train", "resume", "evaluate", "watch", "compare", "report", "tasks", "algorithms", "doctor")
+    for command in (
+        "train",
+        "resume",
+        "evaluate",
+        "watch",
+        "compare",
+        "report",
+        "tasks",
+        "algorithms",
+        "tune",
+        "doctor",
+    )
 ]
 HELP += [
     "train reacher --help",
@@ -73,6 +84,8 @@ MISTAKES += [
 MISTAKES += ["train reacher --time-limit x", "train reacher --seeds 0", "train gymnasium"]
 MISTAKES += ["resume", "resume /nowhere", "resume /tmp", "resume /nowhere --stpes 3"]
 MISTAKES += ["evaluate", "evaluate /nowhere", "evaluate /tmp", "watch /nowhere", "watch /tmp --fps 0", "tasks reachr"]
+MISTAKES += ["tune", "tune cartpol", "tune cartpole --trials 0", "tune cartpole --seeds 0", "tune --resume /nowhere"]
+MISTAKES += ["tune cartpole --search ppo.klip", "tune cartpole --storage redis://x", "tune cartpole --stop-at 3"]
 MISTAKES += [
     "compare",
     "compare /nowhere",

@@ -41,6 +41,7 @@ COMMANDS = {
     "report": Command("RUN...", "one self-contained page about runs, with a diagnosis", "pistar.cli.report"),
     "tasks": Command("[NAME]", "the tasks, or one task's settings", "pistar.cli.tasks"),
     "algorithms": Command("[NAME]", "the algorithms, or one algorithm's settings", "pistar.cli.algorithms"),
+    "tune": Command("TASK", "search for settings, resumably, and judge them on fresh seeds", "pistar.cli.tune"),
     "doctor": Command("TARGET", "check an environment: what is wrong with it and what to do", "pistar.cli.doctor"),
 }
 

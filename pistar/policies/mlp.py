@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pistar import bounds
+from pistar.ranges import searched
 
 if TYPE_CHECKING:
     import torch
@@ -20,12 +21,18 @@ class MLP:
 
     summary: ClassVar[str] = "dense actor and critic towers over a flattened, normalised observation"
 
-    hidden: tuple[int, ...] = (64, 64)  # units of the actor's hidden layers
+    hidden: tuple[int, ...] = searched(
+        (64, 64), choices=((32, 32), (64, 64), (128, 128), (256, 256))
+    )  # units of the actor's hidden layers
     critic_hidden: tuple[int, ...] | None = None  # units of the critic's hidden layers; none: as the actor
     critic: bool = True  # whether there is a value function
-    activation: Literal["tanh", "relu", "elu", "silu"] = "tanh"  # between layers
-    last_gain: float = 0.01  # scale of the actor's last layer at the start: small = almost uniform actions
-    initial_log_std: float = -0.5  # logarithm of a Gaussian's deviation at the start
+    activation: Literal["tanh", "relu", "elu", "silu"] = searched(
+        "tanh", choices=("tanh", "relu", "elu", "silu")
+    )  # between layers
+    last_gain: float = searched(
+        0.01, 0.001, 1.0, scale="log"
+    )  # scale of the actor's last layer at the start: small = almost uniform actions
+    initial_log_std: float = searched(-0.5, -2.0, 0.5)  # logarithm of a Gaussian's deviation at the start
     squash: bool = False  # tanh-squashed Gaussian instead of a clipped one
     normalize: bool = True  # normalise observations by running moments, frozen during a rollout
     auxiliary_value: bool = False  # a value on the actor's features too; ppg turns it on
