@@ -23,7 +23,6 @@ from pistar.evaluation import Evaluator, Judgement
 from pistar.experiment import Experiment, complete, read
 from pistar.interruption import Interruption
 from pistar.kernels.library import switched
-from pistar.lagged import LaggedCollector
 from pistar.policy import Policy
 from pistar.report.profile import Profile
 from pistar.report.recorder import Recorder
@@ -104,8 +103,7 @@ def settled(experiment: Experiment) -> Experiment:
 def clocks(session: Session, recorder: Recorder) -> Profile:
     """A profile whose clocks stand around a session's parts, which from now on work one at a time."""
     profile = Profile()
-    if isinstance(session.collector, LaggedCollector):
-        session.collector.overlap = False
+    session.collector.overlap = False
     profile.around(session.environment, "step", "environment")
     profile.around(session.collector, "collect", "acting")
     profile.around(session, "improve", "estimating")
