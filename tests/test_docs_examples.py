@@ -121,3 +121,10 @@ def test_walkers_go_to_the_nearer_exit():
     policy = trained("walk:WalkTask", steps=12_288).policy
     sides, _ = policy.act(np.array([[-0.75], [0.75]], np.float32))
     assert sides.tolist() == [0, 1]
+
+
+def test_the_mirror_tells_milestones():
+    trained("cartpole", steps=20_480, reporting={"to": ["milestones:Milestones"]})
+    lines = Path("run/milestones.txt").read_text().splitlines()
+    assert lines
+    assert lines[0].endswith(" steps: 100")
