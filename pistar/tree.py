@@ -53,3 +53,10 @@ def leaves(tree: Tree, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, 
 def first_leaf(tree: Tree) -> Any:
     """Any leaf, for questions that all leaves answer alike (batch size, device)."""
     return next(leaves(tree))[1]
+
+
+def follow(tree: Tree, path: tuple[str, ...]) -> Any:
+    """The leaf at the end of a path that `leaves` gave."""
+    for key in path:
+        tree = tree[int(key)] if isinstance(tree, tuple) else tree[key] if isinstance(tree, dict) else getattr(tree, key)
+    return tree
