@@ -64,7 +64,8 @@ class Actor:
         self.decoder = msgspec.json.Decoder(self.request)
         self.held = {port.name: int(port.hold) for port in policy.inputs if port.role == "noise" and port.hold != 1}
         self.names = {
-            role: [port.name for port in policy.outputs if port.role in (role, "memory")] for role in ("action", "sample")
+            role: [port.name for port in policy.outputs if port.role in (role, "memory")]
+            for role in ("action", "sample")
         }
         self.parameters = [port.name for port in policy.outputs if port.role == "distribution"]
         self.floating = [

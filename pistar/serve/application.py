@@ -13,28 +13,16 @@ from starlette.routing import Route, Router
 from pistar import __version__, spaces
 from pistar.serve import metrics, openapi, page
 from pistar.serve.explain import malformed
-from pistar.serve.guard import Guard, Receive, Scope, Send, respond
-from pistar.serve.plays import Plays
+from pistar.serve.guard import Guard, Receive, Scope
+from pistar.serve.plays import BeginPlay, Plays, StepPlay
 from pistar.serve.refusals import Refusal
 from pistar.serve.service import Serving
+
 
 class Begin(msgspec.Struct, forbid_unknown_fields=True):
     """The body of ``POST /v1/sessions``, which may be empty."""
 
     lanes: Annotated[int, msgspec.Meta(ge=1)] = 1
-
-
-class Act:
-    """``POST /v1/act`` as bare ASGI: the one route whose cost is counted in microseconds."""
-
-    def __init__(self, serving: Serving) -> None:
-        self.serving = serving
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Read, act, answer."""
-        body = await read(scope, receive, self.serving.settings.max_body)
-        if body is not None:
-            await respond(send, 200, await self.serving.act(body))
 
 
 class Endpoints:
@@ -60,7 +48,7 @@ class Endpoints:
         return Response(text, headers={"content-type": metrics.CONTENT_TYPE})
 
     async def openapi(self, request: Request) -> Response:
-        """This service's document, made from the policy's spaces."""
+        """The document of this service, made from the policy's spaces."""
         return json(openapi.document(self.serving.actor, self.serving.settings, plays=self.plays is not None))
 
     async def policy(self, request: Request) -> Response:
@@ -119,7 +107,7 @@ def application(serving: Serving, plays: Plays | None, token: str | None, hosts:
     """The whole ASGI application."""
     endpoints = Endpoints(serving, plays)
     routes = [
-        Route("/v1/act", Act(serving), methods=["POST"]),
+        Route("/v1/act", endpoints.health, methods=["POST"]),  # for other methods' 405: the guard answers this one
         Route("/healthz", endpoints.health),
         Route("/metrics", endpoints.metrics),
         Route("/v1/policy", endpoints.policy),
@@ -136,7 +124,12 @@ def application(serving: Serving, plays: Plays | None, token: str | None, hosts:
         ]
     router = Router(routes, redirect_slashes=False)
     paths = tuple(dict.fromkeys(route.path for route in routes))
-    guard = Guard(router, serving.metrics, paths, token, hosts)
+
+    async def act(scope: Scope, receive: Receive) -> bytes | None:
+        body = await read(scope, receive, serving.settings.max_body)
+        return None if body is None else await serving.act(body)
+
+    guard = Guard(router, serving.metrics, paths, token, hosts, {("POST", "/v1/act"): act})
     endpoints.guard = guard
     return guard
 
@@ -151,10 +144,10 @@ async def read(scope: Scope, receive: Receive, most: int, empty: bool = False) -
     if declared is not None and (len(declared) > 18 or int(declared) > most):
         raise oversized(most, declared.decode("latin-1")[:30])
     kind = fields.get(b"content-type", b"")
-    if kind != b"application/json" and kind.partition(b";")[0].strip().lower() != b"application/json":
-        if not (empty and declared in (None, b"0") and b"transfer-encoding" not in fields):
-            text = kind.decode("latin-1")[:100] or "none"
-            raise Refusal(415, "the body's type is not known", "Content-Type: application/json", text, "send JSON")
+    known = kind == b"application/json" or kind.partition(b";")[0].strip().lower() == b"application/json"
+    if not known and not (empty and declared in (None, b"0") and b"transfer-encoding" not in fields):
+        text = kind.decode("latin-1")[:100] or "none"
+        raise Refusal(415, "the body's type is not known", "Content-Type: application/json", text, "send JSON")
     message = await receive()
     body: bytes = message.get("body", b"")
     while message.get("more_body"):
@@ -196,13 +189,13 @@ def json(value: Any, status: int = 200) -> Response:
 async def plays_begin(plays: Plays, request: Request) -> Response:
     """201, the first frame and the name of an episode."""
     body = await read(request.scope, request.receive, 10_000, empty=True)
-    return json(await plays.begin(decode(body or b"{}", plays.Begin)), 201)
+    return json(await plays.begin(decode(body or b"{}", BeginPlay)), 201)
 
 
 async def plays_step(plays: Plays, request: Request) -> Response:
     """200 and what a step brought."""
     body = await read(request.scope, request.receive, 10_000, empty=True)
-    return json(await plays.step(request.path_params["play"], decode(body or b"{}", plays.Step)))
+    return json(await plays.step(request.path_params["play"], decode(body or b"{}", StepPlay)))
 
 
 async def plays_end(plays: Plays, request: Request) -> Response:

@@ -30,7 +30,7 @@ class Connection(HttpToolsProtocol):
         self.since = self.loop.time()
         guard: Any = self.config.app
         if len(self.connections) > guard.most:
-            self.app = crowded  # type: ignore[assignment]
+            self.app = crowded
 
     def data_received(self, data: bytes) -> None:
         """Parse; refuse a head that never ends."""

@@ -11,7 +11,7 @@ import hashlib
 import hmac
 import logging
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -24,6 +24,7 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+Direct = Callable[[Scope, Receive], Awaitable[bytes | None]]  # the body of a 200; None: the client left
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 OPEN = ("/", "/healthz")  # without a token: the page holds nothing that is secret, and health is asked by machines
@@ -41,7 +42,9 @@ class Guard:
         routes: tuple[str, ...],
         token: str | None,
         hosts: tuple[str, ...] | None,
+        direct: Mapping[tuple[str, str], Direct],
     ) -> None:
+        self.direct = direct  # (method, path) -> what answers without a router, whose cost would be felt
         self.application, self.metrics, self.routes = application, metrics, frozenset(routes)
         self.digest = None if token is None else hashlib.sha256(token.encode()).digest()
         self.hosts = hosts  # None: any, because the token protects
@@ -53,6 +56,7 @@ class Guard:
         if scope["type"] != "http":
             return
         began, status = time.perf_counter(), 0
+        path = scope["path"]
 
         async def watched(message: Message) -> None:
             nonlocal status
@@ -65,18 +69,22 @@ class Guard:
         try:
             scope["app"] = self  # Starlette's routes then raise instead of answering in plain text
             scope["fields"] = headers = dict(scope["headers"])
-            self.admit(scope["path"], headers)
-            await self.application(scope, receive, watched)
+            self.admit(path, headers)
+            direct = self.direct.get((scope["method"], path))
+            if direct is None:
+                await self.application(scope, receive, watched)
+            elif (body := await direct(scope, receive)) is not None:
+                await respond(watched, 200, body)
         except Refusal as refusal:
             await answer(refusal, watched, status)
         except HTTPException as error:
             await answer(from_starlette(error, scope), watched, status)
         except Exception:
-            log.exception("a request to %r failed", scope["path"][:200])
+            log.exception("a request to %r failed", path[:200])
             fault = Refusal(500, "a fault in the service", next_step="its log has the traceback; please report it")
             await answer(fault, watched, status)
         finally:
-            route = scope["path"] if scope["path"] in self.routes else "other"
+            route = path if path in self.routes else "other"
             self.metrics.count(route, status or GONE, time.perf_counter() - began)
 
     def admit(self, path: str, headers: dict[bytes, bytes]) -> None:
@@ -155,9 +163,7 @@ async def crowded(scope: Scope, receive: Receive, send: Send) -> None:
     await answer(refusal, send, 0)
 
 
-async def respond(
-    send: Send, status: int, body: bytes, kind: bytes = b"application/json", headers: Any = ()
-) -> None:
+async def respond(send: Send, status: int, body: bytes, kind: bytes = b"application/json", headers: Any = ()) -> None:
     """One whole answer."""
     fields = [(b"content-type", kind), (b"content-length", b"%d" % len(body)), *headers]
     await send({"type": "http.response.start", "status": status, "headers": fields})

@@ -150,7 +150,9 @@ def operation(
     if body is not None:
         made["requestBody"] = {"required": not optional, "content": {"application/json": {"schema": body}}}
     if named:
-        made["parameters"] = [{"name": named, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}]
+        made["parameters"] = [
+            {"name": named, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+        ]
     if token:
         made["security"] = [{}, {"token": []}]
     return made
@@ -168,5 +170,5 @@ def record(**properties: dict[str, Any]) -> dict[str, Any]:
 
 def explanation() -> dict[str, Any]:
     """The body of a refusal."""
-    fields = {name: TEXT for name in ("error", "expected", "received", "next")}
+    fields = dict.fromkeys(("error", "expected", "received", "next"), TEXT)
     return {"type": "object", "properties": fields, "required": ["error"], "additionalProperties": False}

@@ -43,13 +43,13 @@ class Play:
     steps: int = 0
 
 
-class Begin(msgspec.Struct, forbid_unknown_fields=True):
+class BeginPlay(msgspec.Struct, forbid_unknown_fields=True):
     """The body of ``POST /v1/plays``."""
 
     seed: Annotated[int, msgspec.Meta(ge=0, le=LARGEST_SEED)] | None = None
 
 
-class Step(msgspec.Struct, forbid_unknown_fields=True):
+class StepPlay(msgspec.Struct, forbid_unknown_fields=True):
     """The body of ``POST /v1/plays/{play}``."""
 
     deterministic: bool = True
@@ -58,8 +58,6 @@ class Step(msgspec.Struct, forbid_unknown_fields=True):
 
 class Plays:
     """The stage and what is played on it."""
-
-    Begin, Step = Begin, Step
 
     def __init__(self, serving: Serving, table: dict[str, Any]) -> None:
         self.serving, self.table, self.name = serving, table, ""
@@ -73,7 +71,10 @@ class Plays:
         plays = Plays(serving, task_table(serving.actor.policy.metadata, task))
         try:
             opened = await plays.ask({"do": "open"})
-            pair, mine = [spaces.decode(opened[f"{each}_space"]) for each in ("observation", "action")], serving.actor.spaces
+            pair, mine = (
+                [spaces.decode(opened[f"{each}_space"]) for each in ("observation", "action")],
+                serving.actor.spaces,
+            )
             if pair != [mine.observation, mine.action]:
                 raise UsageError(f"the policy is for {mine}, but {opened['name']} has {pair}; name another with --task")
         except EnvironmentFailure as error:
@@ -84,7 +85,7 @@ class Plays:
         plays.name = opened["name"]
         return plays
 
-    async def begin(self, begin: Begin) -> dict[str, Any]:
+    async def begin(self, begin: BeginPlay) -> dict[str, Any]:
         """A new episode: its name, observation and frame. Raises Refusal (503)."""
         self.forget(self.store.expire())
         self.forget([old] if (old := self.store.make_room()) is not None else [])
@@ -103,7 +104,7 @@ class Plays:
         play.observation = came["observation"]
         return {"play": key, "task": self.name, "seed": seed, **shown(came)}
 
-    async def step(self, key: str, step: Step) -> dict[str, Any]:
+    async def step(self, key: str, step: StepPlay) -> dict[str, Any]:
         """Some steps, fewer where the episode ends: the last one's observation, action, distribution and frame."""
         entry = self.store.use(key)
         if entry.busy:
@@ -181,7 +182,9 @@ class Plays:
                 answer = await asyncio.wait_for(exchange(self.process, message), PATIENCE)
             except (TimeoutError, OSError, asyncio.IncompleteReadError, msgspec.MsgspecError) as error:
                 await self.kill()
-                raise EnvironmentFailure("its process died or did not answer; it is started again with the next play") from error
+                raise EnvironmentFailure(
+                    "its process died or did not answer; it is started again with the next play"
+                ) from error
             except asyncio.CancelledError:  # half an answer may be on its way: that process cannot be used again
                 await self.kill()
                 raise

@@ -24,7 +24,13 @@ class Refusal(Exception):
     """Raised anywhere while a request is handled; becomes its answer."""
 
     def __init__(
-        self, status: int, error: str, expected: str = "", received: str = "", next_step: str = "", headers: Headers = ()
+        self,
+        status: int,
+        error: str,
+        expected: str = "",
+        received: str = "",
+        next_step: str = "",
+        headers: Headers = (),
     ) -> None:
         super().__init__(error)
         self.status, self.headers = status, headers

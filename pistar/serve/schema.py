@@ -39,7 +39,7 @@ def python_type(space: spaces.Space[Any], unused: Sequence[Path] = (), path: Pat
         return tuple[tuple(python_type(child, unused, (*path, str(i))) for i, child in enumerate(space.spaces))]  # type: ignore[misc]
     kind = leaf_type(space)
     for length in reversed(space.shape or ()):
-        kind = Annotated[list[kind], Meta(min_length=length, max_length=length)]
+        kind = Annotated[list[kind], Meta(min_length=length, max_length=length)]  # type: ignore[valid-type]
     return kind
 
 
@@ -65,7 +65,7 @@ def leaf_type(space: spaces.Space[Any]) -> Any:
 def request_type(space: spaces.Space[Any], unused: Sequence[Path], most: int) -> type[Struct]:
     """The body of ``POST /v1/act``."""
     one = python_type(space, unused)
-    many = Annotated[list[one], Meta(min_length=1, max_length=most)]
+    many = Annotated[list[one], Meta(min_length=1, max_length=most)]  # type: ignore[valid-type]
     return msgspec.defstruct(
         "Act",
         [
@@ -113,7 +113,6 @@ class Packer:
         if self.ranged and not within(self.space, array):
             raise OverflowError
         return array
-
 
     def zeros(self) -> NDArray[Any]:
         """[1, ...] zeros, of choices the first."""

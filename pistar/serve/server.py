@@ -55,7 +55,7 @@ def serve(path: Path, settings: Service) -> int:
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop's event loop where it is installed (it is not for Windows)."""
+    """The event loop of uvloop, where that is installed (it is not for Windows)."""
     with contextlib.suppress(ImportError):
         import uvloop
 
@@ -98,7 +98,7 @@ class Server(uvicorn.Server):
         self.guard, self.settings = guard, settings
         super().__init__(
             uvicorn.Config(
-                guard,  # type: ignore[arg-type]
+                guard,
                 http=Connection,
                 ws="none",
                 lifespan="off",
@@ -135,7 +135,7 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
     @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:  # type: ignore[override]
+    def capture_signals(self) -> Iterator[None]:
         """Signals ask for the end; unlike uvicorn's, they are not raised again after it."""
         before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
@@ -160,7 +160,9 @@ def find_token(settings: Service) -> str | None:
         try:
             token, where = place.read_text().strip(), f"--token-file {place}"
         except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"--token-file: cannot read {place}: {getattr(error, 'strerror', None) or error}") from error
+            raise UsageError(
+                f"--token-file: cannot read {place}: {getattr(error, 'strerror', None) or error}"
+            ) from error
     elif TOKEN in os.environ:
         token, where = os.environ[TOKEN].strip(), f"the environment variable {TOKEN}"
     else:

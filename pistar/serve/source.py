@@ -33,7 +33,9 @@ class Source:
         if path.suffix == ".onnx" and not path.is_dir():
             self.path, self.exported = path, False
             if not path.is_file():
-                raise UsageError(f"no such file: {path} (expected a run directory, a policy.safetensors or a policy.onnx)")
+                raise UsageError(
+                    f"no such file: {path} (expected a run directory, a policy.safetensors or a policy.onnx)"
+                )
         else:
             found = find_policy(path)
             self.path, self.exported = found / "policy.safetensors" if found.is_dir() else found, True

@@ -87,7 +87,9 @@ class Stage:
 
 def plain(observation: Any) -> Any:
     """The one lane's observation as lists and numbers."""
-    listed = map_leaves(lambda x: np.asarray(x.detach().cpu() if isinstance(x, torch.Tensor) else x)[0].tolist(), observation)
+    listed = map_leaves(
+        lambda x: np.asarray(x.detach().cpu() if isinstance(x, torch.Tensor) else x)[0].tolist(), observation
+    )
     return msgspec.to_builtins(listed)
 
 
