@@ -106,8 +106,16 @@ class Endpoints:
 def application(serving: Serving, plays: Plays | None, token: str | None, hosts: tuple[str, ...] | None) -> Guard:
     """The whole ASGI application."""
     endpoints = Endpoints(serving, plays)
+
+    async def answer(scope: Scope, receive: Receive) -> bytes | None:
+        body = await read(scope, receive, serving.settings.max_body)
+        return None if body is None else await serving.act(body)
+
+    async def act(request: Request) -> Response:  # the router knows it too, for its 405
+        return Response(await answer(request.scope, request.receive), media_type="application/json")
+
     routes = [
-        Route("/v1/act", endpoints.health, methods=["POST"]),  # for other methods' 405: the guard answers this one
+        Route("/v1/act", act, methods=["POST"]),
         Route("/healthz", endpoints.health),
         Route("/metrics", endpoints.metrics),
         Route("/v1/policy", endpoints.policy),
@@ -124,12 +132,7 @@ def application(serving: Serving, plays: Plays | None, token: str | None, hosts:
         ]
     router = Router(routes, redirect_slashes=False)
     paths = tuple(dict.fromkeys(route.path for route in routes))
-
-    async def act(scope: Scope, receive: Receive) -> bytes | None:
-        body = await read(scope, receive, serving.settings.max_body)
-        return None if body is None else await serving.act(body)
-
-    guard = Guard(router, serving.metrics, paths, token, hosts, {("POST", "/v1/act"): act})
+    guard = Guard(router, serving.metrics, paths, token, hosts, {("POST", "/v1/act"): answer})
     endpoints.guard = guard
     return guard
 

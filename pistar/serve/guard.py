@@ -84,8 +84,14 @@ class Guard:
             fault = Refusal(500, "a fault in the service", next_step="its log has the traceback; please report it")
             await answer(fault, watched, status)
         finally:
-            route = path if path in self.routes else "other"
-            self.metrics.count(route, status or GONE, time.perf_counter() - began)
+            self.metrics.count(self.route_of(path), status or GONE, time.perf_counter() - began)
+
+    def route_of(self, path: str) -> str:
+        """The route that a path belongs to, for the metrics: whatever clients ask for, they are few."""
+        if path in self.routes:
+            return path
+        parent = path.rpartition("/")[0]
+        return next((route for route in self.routes if route.partition("/{")[0] == parent != route), "other")
 
     def admit(self, path: str, headers: dict[bytes, bytes]) -> None:
         """Raise Refusal for a foreign host (421), a foreign page (403) or a missing token (401)."""

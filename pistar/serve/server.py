@@ -13,13 +13,14 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from types import FrameType
 
 import uvicorn
 
-from pistar.errors import UsageError
+from pistar.errors import Interrupted, UsageError
 from pistar.serve import source as sources
 from pistar.serve.application import application
 from pistar.serve.connection import Connection
@@ -47,11 +48,16 @@ def serve(path: Path, settings: Service) -> int:
     token = find_token(settings)
     require_safe(settings.host, token)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
-    for name in ("pistar.serve", "uvicorn.error"):
-        logging.getLogger(name).setLevel(settings.log_level.upper() if name != "uvicorn.error" else logging.WARNING)
+    log.setLevel(settings.log_level.upper())
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     source = Source(path, settings.trust, settings.max_observations)
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        return runner.run(run(source, settings, token))
+        return runner.run(run(source, settings, token, announce))
+
+
+def announce(source: Source, server: Server, address: str) -> None:
+    """Say where the service is."""
+    print(f"serving {source.given} on {address} (Ctrl-C ends it)", flush=True)
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -64,31 +70,48 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return None
 
 
-async def run(source: Source, settings: Service, token: str | None) -> int:
-    """Load, listen, serve, end."""
-    seen = source.stamp()
-    listening = listen(settings.host, settings.port)
-    plays = None
+async def run(
+    source: Source, settings: Service, token: str | None, announce: Callable[[Source, Server, str], None]
+) -> int:
+    """Load, listen, serve, end; ``announce`` is told once requests can be sent."""
+    seen, plays, watching = source.stamp(), None, None
+    bound = bind(settings.host, settings.port)
     try:
-        actor = await source.load()
-        serving = Serving(actor, settings)
-        if settings.play:
-            plays = await Plays.open(serving, settings.task)
-        hosts = None if token is not None else (*LOOPBACK_NAMES, *settings.allowed_host)
-        server = Server(application(serving, plays, token, hosts), settings)
-        watching = asyncio.create_task(sources.watch(source, serving, seen)) if settings.reload else None
-        address = url(listening)
-        print(f"serving {source.given} ({actor.sha256[:12]}) on {address} (Ctrl-C ends it)", flush=True)
-        await server.serve([listening])
+        async with ends_on_sigterm():
+            serving = Serving(await source.load(), settings)
+            if settings.play:
+                plays = await Plays.open(serving, settings.task)
+        server = Server(application(serving, plays, token, names_of(settings, token)), settings)
+        if settings.reload:
+            watching = asyncio.create_task(sources.watch(source, serving, seen))
+        server.started_at = lambda: announce(source, server, url(bound))
+        await server.serve([bound])
+        serving.close()
+    finally:
+        bound.close()
         if watching is not None:
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)
-        serving.close()
-    finally:
-        listening.close()
         if plays is not None:
             await plays.close()
     return 0
+
+
+@contextlib.asynccontextmanager
+async def ends_on_sigterm() -> AsyncIterator[None]:
+    """While a policy is loaded, which starts other processes, SIGTERM cleans up after them too."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+    loop.add_signal_handler(signal.SIGTERM, task.cancel)
+    try:
+        yield
+    except asyncio.CancelledError:
+        raise Interrupted("ended by a signal before the policy was loaded", signal.SIGTERM) from None
+    finally:
+        loop.remove_signal_handler(signal.SIGTERM)
 
 
 class Server(uvicorn.Server):
@@ -96,6 +119,7 @@ class Server(uvicorn.Server):
 
     def __init__(self, guard: Guard, settings: Service) -> None:
         self.guard, self.settings = guard, settings
+        self.started_at: Callable[[], None] = lambda: None
         super().__init__(
             uvicorn.Config(
                 guard,
@@ -112,6 +136,11 @@ class Server(uvicorn.Server):
             )
         )
         guard.most = settings.connections
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, and say so."""
+        await super().startup(sockets)
+        self.started_at()
 
     async def on_tick(self, counter: int) -> bool:
         """Ten times a second: end connections whose request does not arrive."""
@@ -137,6 +166,9 @@ class Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Signals ask for the end; unlike uvicorn's, they are not raised again after it."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
         before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield
@@ -198,28 +230,33 @@ def is_loopback(host: str) -> bool:
     return all(ipaddress.ip_address(str(each[4][0]).partition("%")[0]).is_loopback for each in found)
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens. Raises UsageError where the address is taken or not this machine's."""
-    bare = host.strip("[]")
+def names_of(settings: Service, token: str | None) -> tuple[str, ...] | None:
+    """The Host headers that are answered; None: any, because the token protects."""
+    own = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return None if token is not None else tuple(dict.fromkeys((*LOOPBACK_NAMES, own, *settings.allowed_host)))
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket that has the address but does not listen yet. Raises UsageError where it is taken or not this machine's."""
     try:
-        family, _, _, _, address = socket.getaddrinfo(bare, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        listening = socket.socket(family, socket.SOCK_STREAM)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, _, _, _, address = found[0]
+        bound = socket.socket(family, socket.SOCK_STREAM)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            listening.bind(address)
-            listening.listen(2048)
+            bound.bind(address)
         except OSError:
-            listening.close()
+            bound.close()
             raise
     except OSError as error:
         raise UsageError(
             f"cannot listen on {host} port {port}: {error.strerror or error}; choose another with --host or --port "
             "(--port 0 takes a free one)"
         ) from error
-    return listening
+    return bound
 
 
-def url(listening: socket.socket) -> str:
+def url(bound: socket.socket) -> str:
     """What to open."""
-    host, port = listening.getsockname()[:2]
+    host, port = bound.getsockname()[:2]
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
