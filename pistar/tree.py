@@ -58,5 +58,7 @@ def first_leaf(tree: Tree) -> Any:
 def follow(tree: Tree, path: tuple[str, ...]) -> Any:
     """The leaf at the end of a path that `leaves` gave."""
     for key in path:
-        tree = tree[int(key)] if isinstance(tree, tuple) else tree[key] if isinstance(tree, dict) else getattr(tree, key)
+        tree = (
+            tree[int(key)] if isinstance(tree, tuple) else tree[key] if isinstance(tree, dict) else getattr(tree, key)
+        )
     return tree

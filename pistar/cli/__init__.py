@@ -37,6 +37,9 @@ COMMANDS = {
     "resume": Command("RUN", "continue a run that was stopped, bit for bit, or extend it", "pistar.cli.resume"),
     "evaluate": Command("RUN|POLICY", "judge a policy beside its task's baselines", "pistar.cli.evaluate"),
     "watch": Command("RUN|POLICY", "see a policy act, in a window or a video file", "pistar.cli.watch"),
+    "export": Command(
+        "RUN|POLICY", "write the policy as an ONNX file that needs neither pistar nor torch", "pistar.cli.export"
+    ),
     "serve": Command("RUN|FILE", "let a policy act on request over HTTP, with a page to look at it", "pistar.cli.serve"),
     "tasks": Command("[NAME]", "the tasks, or one task's settings", "pistar.cli.tasks"),
     "algorithms": Command("[NAME]", "the algorithms, or one algorithm's settings", "pistar.cli.algorithms"),

@@ -74,7 +74,9 @@ def draws_of(head: Head) -> list[Draw]:
         for kind, *values in zip(recordings[0].kinds, *(each.values for each in recordings), strict=True):
             shapes = [tuple(value.shape) for value in values]
             if [shape[:1] for shape in shapes] != [(2,), (3,)] or shapes[0][1:] != shapes[1][1:]:
-                raise UnsupportedSpace(f"the noise of a {type(part).__name__} has no leading batch dimension: {shapes[1]} for 3 rows")
+                raise UnsupportedSpace(
+                    f"the noise of a {type(part).__name__} has no leading batch dimension: {shapes[1]} for 3 rows"
+                )
             made.append(Draw(kind, shapes[0][1:], int(getattr(part, "redraw", 1))))
     _require_complete(head, len(made))
     return made
@@ -90,7 +92,8 @@ def single_heads(head: Head) -> list[Head]:
 
 
 def _record(head: Head, batch: int, seed: int) -> _Recording:
-    with _Recording() as recording:
+    recording = _Recording()
+    with recording:
         head.noise((batch,), torch.Generator().manual_seed(seed), torch.float32, torch.device("cpu"))
     return recording
 
@@ -104,7 +107,12 @@ def _require_complete(head: Head, count: int) -> None:
             again = [leaf for _, leaf in leaves(noise_of(head, recording.values, 3))]
             torch.manual_seed(8)
             third = [leaf for _, leaf in leaves(noise_of(head, recording.values, 3))]
-        drawn = [leaf for _, leaf in leaves(head.noise((3,), torch.Generator().manual_seed(1), torch.float32, torch.device("cpu")))]
+        drawn = [
+            leaf
+            for _, leaf in leaves(
+                head.noise((3,), torch.Generator().manual_seed(1), torch.float32, torch.device("cpu"))
+            )
+        ]
         if all(torch.equal(a, b) and torch.equal(a, c) for a, b, c in zip(again, third, drawn, strict=True)):
             return
     raise UnsupportedSpace(

@@ -107,7 +107,9 @@ def scale(head: Head, distribution: Distribution) -> dict[str, Any] | None:
     box = getattr(head, "box", None)
     if not isinstance(box, BoxActions):
         return None
-    bounds = {name: [number(x) for x in getattr(box, name).tolist()] for name in ("centre", "half_range", "low", "high")}
+    bounds = {
+        name: [number(x) for x in getattr(box, name).tolist()] for name in ("centre", "half_range", "low", "high")
+    }
     return {"squash": box.squash and not isinstance(distribution, Beta), **bounds}
 
 

@@ -102,7 +102,9 @@ def plan(policy: Policy) -> Layout:
     memory = actors_memory(policy, 1)
     for path, leaf in leaves(memory):
         if bool((leaf != 0).any()) or leaf.dtype != torch.float32:
-            raise UsageError(f"the memory {'.'.join(path)} does not begin with zeros of float32, as a file of export says it does")
+            raise UsageError(
+                f"the memory {'.'.join(path)} does not begin with zeros of float32, as a file of export says it does"
+            )
         inputs.append(Port(named("memory", path), "memory", path, "float32", tuple(leaf.shape[1:])))
     if memory is not None:
         inputs.append(Port("is_first", "reset", (), "bool", ()))
@@ -127,7 +129,9 @@ def _describe_outputs(policy: Policy, layout: Layout) -> None:
     """Fill in the ports of the outputs and the words about the distribution."""
     roles = ("action", "sample")
     known = {port.name: port for role in roles for port in action_ports(policy.spaces.action, role)}
-    known |= {(name := named("next_memory", path)): Port(name, "memory", path, "", ()) for path, _ in leaves(layout.memory)}
+    known |= {
+        (name := named("next_memory", path)): Port(name, "memory", path, "", ()) for path, _ in leaves(layout.memory)
+    }
     with torch.no_grad():
         given = example(policy, layout)
         found = evaluate(policy, layout, given)
@@ -235,7 +239,7 @@ def require(package: str) -> Any:
 
 @contextmanager
 def silence() -> Iterator[None]:
-    """torch's exporter speaks of packages that nobody needs; what goes wrong is an exception anyhow."""
+    """Torch's exporter speaks of packages that nobody needs; what goes wrong is an exception anyhow."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
     levels: Sequence[int] = [logger.level for logger in loggers]
     try:

@@ -127,8 +127,12 @@ def _require_consistent(record: dict[str, Any], inputs: tuple[Port, ...], output
     known = {port.name for port in outputs if port.role == "distribution"}
     for part in record["distribution"]:
         names = part.get("parameters") if isinstance(part, dict) else None
-        well = isinstance(names, dict) and isinstance(part.get("family"), str) and isinstance(part.get("path"), list)
-        if not well or not {str(name) for name in names.values()} <= known:
+        if (
+            not isinstance(names, dict)
+            or not isinstance(part.get("family"), str)
+            or not isinstance(part.get("path"), list)
+            or not {str(name) for name in names.values()} <= known
+        ):
             raise ArtefactError("what its metadata says of the distribution is not among its outputs")
 
 
@@ -136,7 +140,9 @@ def _require_same(what: str, ports: tuple[Port, ...], nodes: Any) -> None:
     """The graph's own inputs or outputs are the ports: names, types, sizes, and a batch of any size in front."""
     there = {node.name: node for node in nodes}
     if set(there) != {port.name for port in ports} or len(ports) != len(nodes):
-        raise ArtefactError(f"its graph has the {what}s {sorted(there)}, but its metadata says {sorted(p.name for p in ports)}")
+        raise ArtefactError(
+            f"its graph has the {what}s {sorted(there)}, but its metadata says {sorted(p.name for p in ports)}"
+        )
     for port in ports:
         node = there[port.name]
         dtype, shape = _TYPES.get(node.type), list(node.shape)

@@ -14,31 +14,50 @@ from pistar.export.ports import Path, Port, leaf_spaces
 LARGEST_INT = 2**63 - 1
 
 
-def encode(space: spaces.Space[Any], ports: tuple[Port, ...], observation: Any) -> tuple[bool, dict[str, NDArray[Any]]]:
-    """One observation, or many along a leading dimension, as inputs [N, ...] by name; True where it was a single one.
+class Encoder:
+    """Observations of a space as inputs of a graph; ``ports`` are those that it reads."""
 
-    Lists and numbers, as JSON has them, are as good as arrays. Entries that the policy does not read may be left out.
-    Raises UsageError with the entry, what was expected and what was received.
-    """
-    of_path, every = dict(leaf_spaces(space)), {port.path for port in ports}
-    found: dict[Path, Any] = {}
-    _collect(space, observation, (), every, found)
-    arrays = {port: _array(of_path[port.path], found[port.path], port.path) for port in ports}
-    leading = {port: array.ndim - len(port.shape) for port, array in arrays.items()}
-    single = bool(arrays) and next(iter(leading.values())) == 0
-    rows: int | None = None
-    for port, array in arrays.items():
-        _require_shape(port, array, single)
-        _require_values(of_path[port.path], array, port.path)
-        if not single and rows not in (None, len(array)):
-            raise UsageError(f"{where(port.path)}: expected {rows} rows, as many as the others have, received {len(array)}")
-        rows = len(array) if not single else 1
+    def __init__(self, space: spaces.Space[Any], ports: tuple[Port, ...]) -> None:
+        self.space, self.ports = space, ports
+        self.read = {port.path for port in ports}
+        of_path = dict(leaf_spaces(space))
+        self.leaves = [(port, of_path[port.path], np.dtype(port.dtype)) for port in ports]
+
+    def encode(self, observation: Any) -> tuple[bool, dict[str, NDArray[Any]]]:
+        """One observation, or many along a leading dimension, as inputs [N, ...] by name; True where it was a single one.
+
+        Lists and numbers, as JSON has them, are as good as arrays. Entries that the policy does not read may be left out.
+        Raises UsageError with the entry, what was expected and what was received.
+        """
+        found: dict[Path, Any] = {}
+        _collect(self.space, observation, (), self.read, found)
+        single: bool | None = None
+        rows: int | None = None
+        made = {}
+        for port, space, dtype in self.leaves:
+            array = _array(space, found[port.path], port.path)
+            if single is None:
+                single = array.ndim == len(port.shape)
+            _require_shape(port, array, single)
+            _require_values(space, array, port.path)
+            if not single and rows not in (None, len(array)):
+                raise UsageError(
+                    f"{where(port.path)}: expected {rows} rows, as many as the others have, received {len(array)}"
+                )
+            rows = None if single else len(array)
+            made[port.name] = _cast(array[None] if single else array, dtype, port.path)
+        return bool(single), made
+
+
+def _cast(array: NDArray[Any], dtype: np.dtype[Any], path: Path) -> NDArray[Any]:
+    """Contiguous and of the graph's dtype; a double may be beyond a float's range."""
+    if array.dtype == dtype:
+        return np.ascontiguousarray(array)
     with np.errstate(over="ignore"):
-        made = {port.name: np.ascontiguousarray(a[None] if single else a, dtype=port.dtype) for port, a in arrays.items()}
-    for port in ports:  # after the cast: a double may be beyond a float's range
-        if port.dtype == "float32" and not np.isfinite(made[port.name]).all():
-            raise UsageError(f"{where(port.path)}: expected finite numbers of float32, received NaN, infinity or one too large")
-    return single, made
+        made = np.ascontiguousarray(array, dtype=dtype)
+    if dtype.kind == "f" and not np.isfinite(made).all():
+        raise UsageError(f"{where(path)}: expected finite numbers of {dtype}, received one that is too large")
+    return made
 
 
 def where(path: Path) -> str:
@@ -111,10 +130,12 @@ def _require_values(space: spaces.Space[Any], array: NDArray[Any], path: Path) -
     elif isinstance(space, spaces.MultiBinary):
         low, high = 0, 1
     elif np.dtype(space.dtype).kind in "iu":
-        low, high = np.iinfo(space.dtype).min, np.iinfo(space.dtype).max  # type: ignore[type-var]
+        low, high = np.iinfo(space.dtype).min, np.iinfo(space.dtype).max
     else:
         return
     outside = (array < low) | (array > high)
     if np.any(outside):
         bounds = f"from {low} to {high}".replace("\n", " ")
-        raise UsageError(f"{where(path)}: expected integers {bounds}, received {int(array[np.asarray(outside)].flat[0])}")
+        raise UsageError(
+            f"{where(path)}: expected integers {bounds}, received {int(array[np.asarray(outside)].flat[0])}"
+        )

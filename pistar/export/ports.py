@@ -19,7 +19,8 @@ from pistar.errors import ArtefactError
 Path = tuple[str, ...]
 ROLES = ("observation", "memory", "reset", "noise", "action", "sample", "distribution")
 NOISE = ("normal", "uniform")  # standard normal, and uniform on [0, 1)
-DTYPES = ("float16", "float32", "float64", "bool") + tuple(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
+INTEGERS = tuple(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
+DTYPES = ("float16", "float32", "float64", "bool", *INTEGERS)
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,13 @@ class Port:
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object; what is not of its role is left out."""
-        record = {"name": self.name, "role": self.role, "path": list(self.path), "dtype": self.dtype, "shape": list(self.shape)}
+        record: dict[str, Any] = {
+            "name": self.name,
+            "role": self.role,
+            "path": list(self.path),
+            "dtype": self.dtype,
+            "shape": list(self.shape),
+        }
         if self.role == "noise":
             record |= {"noise": self.noise, "hold": self.hold}
         return record if self.parameter is None else {**record, "parameter": self.parameter}
@@ -87,7 +94,12 @@ def observation_ports(space: spaces.Space[Any]) -> list[Port]:
 def action_ports(space: spaces.Space[Any], role: str) -> list[Port]:
     """One for each leaf of an action space, in its dtype; ``role`` is "action" (deterministic) or "sample"."""
     found = leaf_spaces(space)
-    return distinct([Port(named(role, path), role, path, np.dtype(leaf.dtype).name, tuple(leaf.shape or ())) for path, leaf in found])
+    return distinct(
+        [
+            Port(named(role, path), role, path, np.dtype(leaf.dtype).name, tuple(leaf.shape or ()))
+            for path, leaf in found
+        ]
+    )
 
 
 def named(role: str, path: Path, *rest: str) -> str:

@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pistar.errors import ArtefactError, MissingExtra, UsageError
-from pistar.export import observations, seal
+from pistar.export import seal
 from pistar.export.metadata import Description, Spaces, describe
+from pistar.export.observations import Encoder
 from pistar.export.ports import Port, assemble, leaf_spaces
 
 Arrays = dict[str, NDArray[Any]]
@@ -37,9 +38,13 @@ class ExportedPolicy:
         self.outputs: tuple[Port, ...] = description.outputs
         self.has_memory: bool = any(port.role == "memory" for port in self.inputs)
         self.can_sample: bool = any(port.role == "sample" for port in self.outputs)
-        self._seen, self._held, self._noise = (self._of(self.inputs, role) for role in ("observation", "memory", "noise"))
+        self._seen, self._held, self._noise = (
+            self._of(self.inputs, role) for role in ("observation", "memory", "noise")
+        )
         self._after = self._of(self.outputs, "memory")
-        self._names = {role: [port.name for port in (*self._of(self.outputs, role), *self._after)] for role in ("action", "sample")}
+        self._encoder = Encoder(self.spaces.observation, self._seen)
+        self._acted = {role: self._of(self.outputs, role) for role in ("action", "sample")}
+        self._names = {role: [port.name for port in (*ports, *self._after)] for role, ports in self._acted.items()}
         self._zeros: dict[int, Arrays] = {}
 
     @classmethod
@@ -69,7 +74,7 @@ class ExportedPolicy:
 
     def encode(self, observation: Any) -> tuple[bool, Arrays]:
         """An observation, or many, as inputs [N, ...]; True where it was a single one. Raises UsageError in words."""
-        return observations.encode(self.spaces.observation, self._seen, observation)
+        return self._encoder.encode(observation)
 
     def initial_memory(self, rows: int) -> Arrays:
         """The memory at the start of ``rows`` episodes, as inputs."""
@@ -102,7 +107,7 @@ class ExportedPolicy:
 
     def decode(self, outputs: Arrays, role: str = "action") -> Any:
         """The tree of the action space [N, ...] in the outputs; ``role`` is "action" or "sample"."""
-        return assemble(self.spaces.action, {port.path: outputs[port.name] for port in self._of(self.outputs, role)})
+        return assemble(self.spaces.action, {port.path: outputs[port.name] for port in self._acted[role]})
 
     def next_memory(self, outputs: Arrays) -> Arrays:
         """The memory in the outputs, as inputs of the next step."""
@@ -135,13 +140,17 @@ class ExportedPolicy:
         held = self.initial_memory(rows) if memory is None else memory
         role = "action" if deterministic else "sample"
         outputs = self.infer({**feeds, **held, **noise}, self._names[role])
-        leaves = {port.path: outputs[port.name] for port in self._of(self.outputs, role)}
-        action = assemble(self.spaces.action, {path: x[0] if single else x for path, x in leaves.items()})
+        leaves = {port.path: outputs[port.name][0] if single else outputs[port.name] for port in self._acted[role]}
+        action = assemble(self.spaces.action, leaves)
         return action, self.next_memory(outputs) if self.has_memory else None
 
     def _first(self, port: Port) -> Any:
         """What stands for nothing in particular: zeros, of choices the first."""
-        return getattr(dict(leaf_spaces(self.spaces.observation))[port.path], "start", 0) if port.role == "observation" else 0
+        return (
+            getattr(dict(leaf_spaces(self.spaces.observation))[port.path], "start", 0)
+            if port.role == "observation"
+            else 0
+        )
 
     @staticmethod
     def _of(ports: tuple[Port, ...], role: str) -> tuple[Port, ...]:

@@ -40,9 +40,12 @@ class Situations:
 
     def noise(self, rows: int) -> Arrays:
         """As a reader draws it."""
-        draw = {"normal": self.generator.standard_normal, "uniform": self.generator.random}
-        ports = self.layout.of("noise")
-        return {port.name: draw[str(port.noise)]((rows, *port.shape), np.float32) for port in ports}  # type: ignore[operator]
+        drawn: Arrays = {}
+        for port in self.layout.of("noise"):
+            normal = port.noise == "normal"
+            draw = self.generator.standard_normal if normal else self.generator.random
+            drawn[port.name] = draw((rows, *port.shape), np.float32)
+        return drawn
 
     def _leaf(self, port: Port, rows: int) -> NDArray[Any]:
         space, shape, generator = self.leaves[port.path], (rows, *port.shape), self.generator
@@ -54,7 +57,10 @@ class Situations:
             return generator.integers(np.broadcast_to(space.nvec, shape)) + space.start
         assert isinstance(space, spaces.Box)
         if space.dtype.kind in "iub":
-            low, high = np.clip(space.low.astype(np.int64), -1000, 1000), np.clip(space.high.astype(np.int64), -1000, 1000)
+            low, high = (
+                np.clip(space.low.astype(np.int64), -1000, 1000),
+                np.clip(space.high.astype(np.int64), -1000, 1000),
+            )
             return generator.integers(np.broadcast_to(low, shape), np.broadcast_to(high, shape), endpoint=True)
         return self._numbers(space, port.path, shape)
 
@@ -70,7 +76,8 @@ class Situations:
 
 def _usual(policy: Policy, layout: Layout) -> dict[Path, tuple[NDArray[Any], NDArray[Any]]]:
     """Mean and deviation of every leaf that a normaliser of the policy has seen."""
-    numbered, owner = {}, []
+    numbered: dict[Path, Any] = {}
+    owner: list[tuple[Path, int]] = []
     for port in layout.observation:
         count = int(np.prod(port.shape))
         box = policy.spaces.observation if not port.path else dict(leaf_spaces(policy.spaces.observation))[port.path]
@@ -78,8 +85,12 @@ def _usual(policy: Policy, layout: Layout) -> dict[Path, tuple[NDArray[Any], NDA
             numbered[port.path] = torch.arange(len(owner) + 1.0, len(owner) + count + 1.0).view(1, *port.shape)
             owner += [(port.path, index) for index in range(count)]
         else:
-            numbered[port.path] = torch.as_tensor(getattr(box, "start", 0)).expand(1, *port.shape).to(getattr(torch, port.dtype))
-    found = {port.path: (np.zeros(port.shape), np.ones(port.shape)) for port in layout.observation if port.path in numbered}
+            numbered[port.path] = (
+                torch.as_tensor(getattr(box, "start", 0)).expand(1, *port.shape).to(getattr(torch, port.dtype))
+            )
+    found = {
+        port.path: (np.zeros(port.shape), np.ones(port.shape)) for port in layout.observation if port.path in numbered
+    }
     known: set[Path] = set()
 
     def note(module: Any, arguments: Any) -> None:

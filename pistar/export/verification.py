@@ -25,7 +25,7 @@ from pistar.export.ports import Port, assemble, leaf_spaces
 from pistar.export.reading import Arrays, ExportedPolicy
 from pistar.export.situations import Situations
 from pistar.policy import Policy
-from pistar.tree import Tree, follow, leaves, map_leaves
+from pistar.tree import Tree, follow, map_leaves
 
 TOLERANCE = 1e-5
 STEPS, LANES = 200, 24  # with a memory
@@ -166,6 +166,7 @@ def _relative(policy: Policy, port: Port, x: NDArray[Any], y: NDArray[Any]) -> N
 def _between(policy: Policy, port: Port, x: NDArray[Any], reference: Reference, noise: Arrays) -> NDArray[Any]:
     """Rows in which every entry is one that noise a tolerance up or down may give, or lies between the two."""
     low, high = (reference.value(port, noise, shift) for shift in (-TOLERANCE, TOLERANCE))
+    near: Any
     if x.dtype.kind == "f":
         near = (_relative(policy, port, x, low) <= TOLERANCE) | (_relative(policy, port, x, high) <= TOLERANCE)
         near |= (x >= np.minimum(low, high)) & (x <= np.maximum(low, high))
