@@ -18,6 +18,7 @@ from pistar.serve.schema import LARGEST, Path
 
 HELP = "GET /v1/policy shows the spaces, GET /openapi.json the whole request"
 NUMBERS = (int, float)
+DEEPEST = 32  # lists within lists that are looked into; NumPy has no more dimensions
 
 
 def malformed(body: bytes, error: Exception) -> Refusal:
@@ -39,6 +40,8 @@ def explain(body: bytes, error: Exception, space: spaces.Space[Any], unused: Seq
     """The refusal of a body that ``request``, the type of the endpoint's requests, did not accept."""
     try:
         value = msgspec.json.decode(body)
+    except msgspec.ValidationError as fault:  # a number that no double holds
+        return plainly(fault)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as malformation:
         return malformed(body, malformation)
     if not isinstance(value, dict):
@@ -137,11 +140,11 @@ def described(space: spaces.Space[Any]) -> str:
     return f"{kind[:-1] if not shape else kind} of shape {shape}"
 
 
-def shape_of(value: Any) -> tuple[int, ...]:
+def shape_of(value: Any, depth: int = 0) -> tuple[int, ...]:
     """The shape of nested lists, as far as all of one depth agree; a ragged one ends where it differs."""
-    if not isinstance(value, list):
+    if not isinstance(value, list) or depth > DEEPEST:
         return ()
-    inner = {shape_of(each) for each in value}
+    inner = {shape_of(each, depth + 1) for each in value}
     return (len(value), *inner.pop()) if len(inner) == 1 else (len(value),)
 
 

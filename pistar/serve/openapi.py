@@ -63,7 +63,7 @@ def act(actor: Actor, settings: Service) -> dict[str, Any]:
     observation = json_schema(actor.spaces.observation, actor.unused)
     many = {"type": "array", "items": observation, "minItems": 1, "maxItems": settings.max_observations}
     first = {"type": "array", "items": TRUTH, "minItems": 1, "maxItems": settings.max_observations}
-    body = {
+    body: dict[str, Any] = {
         "type": "object",
         "properties": {
             "observation": observation,
@@ -82,6 +82,9 @@ def act(actor: Actor, settings: Service) -> dict[str, Any]:
         "oneOf": [{"required": ["observation"]}, {"required": ["observations"]}],
         "additionalProperties": False,
     }
+    if actor.reset:
+        body["properties"]["session"]["type"] = "string"
+        body["required"] = ["session"]
     action = json_schema(actor.spaces.action)
     acted = {
         "type": "object",

@@ -81,7 +81,7 @@ async def run(
             serving = Serving(await source.load(), settings)
             if settings.play:
                 plays = await Plays.open(serving, settings.task)
-        server = Server(application(serving, plays, token, names_of(settings, token)), settings)
+        server = Server(application(serving, plays, token, names_of(settings, token)), serving)
         if settings.reload:
             watching = asyncio.create_task(sources.watch(source, serving, seen))
         server.started_at = lambda: announce(source, server, url(bound))
@@ -117,8 +117,8 @@ async def ends_on_sigterm() -> AsyncIterator[None]:
 class Server(uvicorn.Server):
     """uvicorn's server, which sweeps its connections and says farewell."""
 
-    def __init__(self, guard: Guard, settings: Service) -> None:
-        self.guard, self.settings = guard, settings
+    def __init__(self, guard: Guard, serving: Serving) -> None:
+        self.guard, self.serving, settings = guard, serving, serving.settings
         self.started_at: Callable[[], None] = lambda: None
         super().__init__(
             uvicorn.Config(
@@ -148,7 +148,7 @@ class Server(uvicorn.Server):
             now = asyncio.get_running_loop().time()
             for connection in list(self.server_state.connections):
                 if isinstance(connection, Connection):
-                    connection.sweep(self.settings.timeout, now)
+                    connection.sweep(self.serving.settings.timeout, now)
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
