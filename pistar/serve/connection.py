@@ -47,8 +47,8 @@ class Connection(HttpToolsProtocol):
     """One client's connection."""
 
     since = 0.0  # loop time since which a request is awaited; 0: none is
-    in_head = True
-    head = 0  # bytes of a head that is not complete
+    in_head = False  # whether a head has begun and is not complete
+    head = 0  # its bytes
 
     def connection_made(self, transport: Any) -> None:
         """Wait for the first request."""
@@ -60,14 +60,10 @@ class Connection(HttpToolsProtocol):
             self.app = crowded
 
     def data_received(self, data: bytes) -> None:
-        """Parse; refuse a head that never ends."""
+        """Parse; refuse a head that never ends. What came with its beginning is not counted: it may be another's body."""
+        already = self.in_head
         super().data_received(data)
-        if not self.in_head:
-            self.head = 0
-            return
-        self.head += len(data)
-        if self.since == 0.0:
-            self.since = self.loop.time()
+        self.head = self.head + len(data) if already and self.in_head else 0
         if self.head > LARGEST_HEAD and not self.transport.is_closing():
             self.refuse(Refusal(431, "the head is too large", f"at most {LARGEST_HEAD} bytes", "more", "send less"))
 
@@ -87,7 +83,7 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Its body too: from here on it is the service that takes time."""
-        self.since, self.in_head, self.head = 0.0, True, 0
+        self.since, self.in_head = 0.0, False
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
@@ -99,8 +95,8 @@ class Connection(HttpToolsProtocol):
         """End the connection where a request has been awaited for more than ``limit`` seconds."""
         if self.since == 0.0 or now - self.since <= limit or self.transport.is_closing():
             return
-        answered = self.cycle is not None and self.cycle.response_started and not self.in_head
-        if answered or (self.in_head and self.head == 0):
+        answered = self.cycle is None or self.cycle.response_started
+        if answered and not self.in_head:
             self.transport.close()  # nothing was asked, or the answer is out already
             return
         self.refuse(

@@ -82,6 +82,7 @@ async def run(
             if settings.play:
                 plays = await Plays.open(serving, settings.task)
         server = Server(application(serving, plays, token, names_of(settings, token)), serving)
+        server.plays = plays
         if settings.reload:
             watching = asyncio.create_task(sources.watch(source, serving, seen))
         server.started_at = lambda: announce(source, server, url(bound))
@@ -116,6 +117,8 @@ async def ends_on_sigterm() -> AsyncIterator[None]:
 
 class Server(uvicorn.Server):
     """uvicorn's server, which sweeps its connections and says farewell."""
+
+    plays: Plays | None = None
 
     def __init__(self, guard: Guard, serving: Serving) -> None:
         self.guard, self.serving, settings = guard, serving, serving.settings

@@ -5,6 +5,7 @@ import http.client
 import json
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,8 @@ from pistar.serve import server
 from pistar.serve.service import Serving
 from pistar.serve.settings import Service
 from pistar.serve.source import Source
+from pistar.tasks.cartpole import CartPole
+from pistar.tasks.task import Execution
 
 POLE = Spaces(spaces.Box(-np.inf, np.inf, (4,), np.float32), spaces.Discrete(2))
 ARM = Spaces(spaces.Box(-np.inf, np.inf, (3,), np.float32), spaces.Box(-2.0, 2.0, (2,), np.float32))
@@ -44,6 +47,7 @@ KINDS = {
     "gsde": (ARM, MLP(hidden=(8,), distribution="gsde", redraw=3)),
     "mixed": (MIXED, MLP(hidden=(8,), last_gain=1.0)),
 }
+KINDS["cartpole"] = (CartPole().environment(1, Execution(), training=False).spaces, KINDS["pole"][1])
 CARTPOLE = {"task": {"kind": "cartpole"}, "steps": 7, "algorithm": "ppo", "seed": 3}
 
 
@@ -83,7 +87,7 @@ class Running:
 
     def __init__(self, address: str, instance: server.Server, serving: Serving) -> None:
         self.address, self.server, self.serving = address, instance, serving
-        self.port = int(address.rpartition(":")[2])
+        self.port, self.plays = int(address.rpartition(":")[2]), instance.plays
 
     def ask(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Answer:
         """One request on a connection of its own; ``body`` may be bytes, or anything that becomes JSON."""
@@ -103,10 +107,12 @@ class Running:
         lines = self.ask("GET", "/metrics").body.decode().splitlines()
         return next(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name))
 
-    def raw(self, data: bytes, seconds: float = 5.0) -> bytes:
+    def raw(self, *pieces: bytes, seconds: float = 5.0) -> bytes:
         """Bytes as they are, and all that comes back until the service closes the connection or time is over."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=seconds) as connection:
-            connection.sendall(data)
+            for piece in pieces:
+                connection.sendall(piece)
+                time.sleep(0.1 if len(pieces) > 1 else 0)
             received = b""
             try:
                 while more := connection.recv(65536):

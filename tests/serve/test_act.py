@@ -136,6 +136,11 @@ def test_what_is_large_goes_to_the_worker_and_is_the_same(files):
     assert np.mean(np.array(actions) == wanted) > 0.995  # ties apart
 
 
+def test_a_body_of_many_packets_is_a_body_and_no_head(pole):
+    body = json.dumps({"observations": [[0.125] * 4] * 1000, "seed": None}).encode() + b" " * 900_000
+    assert len(pole.ask("POST", "/v1/act", body).json["actions"]) == 1000
+
+
 def test_what_takes_too_long_is_given_up(files):
     with running(files("pole"), timeout=0.2) as service:
         actor = service.serving.actor

@@ -187,6 +187,7 @@ async function run() {
   }
   playing = false;
   $("play").textContent = "Play";
+  if (play && !policy.memory) act(); // of what is seen now, no longer of the step before
 }
 
 // ---- the policy ------------------------------------------------------------------------------------------------------
@@ -253,7 +254,7 @@ $("how").onchange = () => act();
 $("typed").ontoggle = show;
 $("use-json").onclick = () => { try { observation = JSON.parse($("json").value); show(); act(); } catch (error) { fault(error); } };
 $("play").onclick = () => { playing = !playing; $("play").textContent = playing ? "Pause" : "Play"; if (playing) run(); };
-$("step").onclick = () => { playing = false; stepPlay(); };
+$("step").onclick = () => { playing = false; stepPlay().then(() => act()); };
 $("again").onclick = () => beginPlay().catch((error) => { $("score").textContent = error.message; });
 addEventListener("pagehide", () => { if (play) fetch(`/v1/plays/${play}`, { method: "DELETE", keepalive: true, headers: sessionStorage.getItem("token") ? { authorization: `Bearer ${sessionStorage.getItem("token")}` } : {} }); });
 start();
