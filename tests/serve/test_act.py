@@ -30,9 +30,7 @@ def test_actions_are_those_of_the_exported_policy(files, kind):
             assert close(answer.json["action"], as_json(wanted))
             assert answer.json["policy"] == policy.sha256
         many = service.act(observations=observations).json["actions"]
-        assert all(
-            close(action, as_json(policy.act(each)[0])) for action, each in zip(many, observations, strict=True)
-        )
+        assert all(close(action, as_json(policy.act(each)[0])) for action, each in zip(many, observations, strict=True))
 
 
 def close(a, b) -> bool:

@@ -43,9 +43,7 @@ def test_pages_of_other_origins_are_refused_and_the_own_one_is_not(pole):
         {"sec-fetch-site": "same-site"},
     ):
         assert pole.ask("POST", "/v1/act", BODY, headers).status == 403, headers
-    assert (
-        pole.ask("POST", "/v1/act", BODY, {"origin": f"http://{own}", "sec-fetch-site": "same-origin"}).status == 200
-    )
+    assert pole.ask("POST", "/v1/act", BODY, {"origin": f"http://{own}", "sec-fetch-site": "same-origin"}).status == 200
     answer = pole.ask("OPTIONS", "/v1/act", headers={"origin": "http://evil.example"})
     assert not [name for name in answer.headers if name.startswith("access-control")]
 
@@ -106,7 +104,13 @@ def test_no_path_leads_anywhere_else(pole, path):
 
 
 def test_methods_that_a_path_does_not_have(pole):
-    for method, path in (("GET", "/v1/act"), ("PUT", "/v1/act"), ("POST", "/v1/policy"), ("TRACE", "/"), ("GET", "/v1/sessions")):
+    for method, path in (
+        ("GET", "/v1/act"),
+        ("PUT", "/v1/act"),
+        ("POST", "/v1/policy"),
+        ("TRACE", "/"),
+        ("GET", "/v1/sessions"),
+    ):
         answer = pole.ask(method, path)
         assert answer.status == 405
         assert answer.headers["allow"]
@@ -143,7 +147,12 @@ def test_heads_that_never_end_are_refused(pole):
     endless = b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Long: " + b"a" * 100_000
     pieces = [endless[:60_000], endless[:40_000][-20_000:], b"a" * 50_000]
     assert b"431" in pole.raw(*pieces)[:12]
-    assert b"431" not in pole.raw(b"\r\n" * 50_000 + b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")[:12]
+    assert (
+        b"431"
+        not in pole.raw(b"\r\n" * 50_000 + b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")[
+            :12
+        ]
+    )
     assert pole.raw(b"\x16\x03\x01 no HTTP\r\n\r\n").startswith(b"HTTP/1.1 400")
 
 

@@ -53,11 +53,9 @@ def test_no_request_is_lost_while_policies_are_replaced_under_load(files, live):
     threads = [threading.Thread(target=load) for _ in range(4)]
     for thread in threads:
         thread.start()
-    replaced = 0
-    for round_ in range(6):
-        put(files("pole", (round_ + 1) % 2), path)
-        until(lambda: service.serving.metrics.reloads["accepted"] > replaced)
-        replaced += 1
+    for number in range(1, 7):
+        put(files("pole", number % 2), path)
+        until(lambda number=number: service.serving.metrics.reloads["accepted"] == number)
     stop.set()
     for thread in threads:
         thread.join()

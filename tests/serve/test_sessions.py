@@ -1,5 +1,8 @@
 """Sessions: bounded, ended when idle, never forgetting in silence; memories that are those of the policy."""
 
+import itertools
+import time
+
 import numpy as np
 import pytest
 
@@ -121,8 +124,6 @@ def test_what_a_memory_needs_is_said(files):
         full = service.ask("POST", "/v1/sessions")
         assert (full.status, full.headers["retry-after"]) == (429, "1")
         assert service.act(observation=[0.0] * 4, session=session).status == 200
-        import time
-
         time.sleep(0.4)
         assert service.act(observation=[0.0] * 4, session=session).status == 404
         assert service.metric("pistar_sessions_expired") == 1
@@ -150,5 +151,5 @@ def test_noise_that_is_held_is_held_within_a_session(files):
             answer = service.act(observation=[0.1, 0.2, 0.3], session=session, deterministic=False, first=step == 7)
             assert answer.status == 200
             noises.append(next(iter(carried.noise.values())).ravel()[0])
-        changes = [a != b for a, b in zip(noises, noises[1:], strict=False)]
+        changes = [a != b for a, b in itertools.pairwise(noises)]
         assert changes == [False, False, True, False, False, True, True, False]  # at 3, 6, and where 7 begins anew
