@@ -39,7 +39,10 @@ class Policy:
 
     def act(self, observation: object, deterministic: bool = True) -> object:
         """The action for one observation, and one step more of memory."""
-        feeds = {p["name"]: np.asarray(leaf(observation, p["path"]), p["dtype"])[None] for p in self.ports("inputs", "observation")}
+        feeds = {
+            p["name"]: np.asarray(leaf(observation, p["path"]), p["dtype"])[None]
+            for p in self.ports("inputs", "observation")
+        }
         feeds |= self.memory | self.draw()
         feeds |= {p["name"]: np.zeros(1, bool) for p in self.ports("inputs", "reset")}  # `reset` does it
         names = [port["name"] for port in self.about["outputs"]]

@@ -30,6 +30,7 @@ from pistar.tree import Tree, leaves, map_leaves
 
 OPSET = 20
 ROWS = 3  # of the example that is traced: neither 0 nor 1, which torch takes for constants
+SPOKEN = ("torch", "torch.__trace", "torch.onnx", "torch.export", "onnxscript", "onnx_ir")  # their loggers
 
 
 @dataclass
@@ -240,7 +241,7 @@ def require(package: str) -> Any:
 @contextmanager
 def silence() -> Iterator[None]:
     """Torch's exporter speaks of packages that nobody needs; what goes wrong is an exception anyhow."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
+    loggers = [logging.getLogger(name) for name in SPOKEN]
     levels: Sequence[int] = [logger.level for logger in loggers]
     try:
         for logger in loggers:

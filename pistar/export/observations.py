@@ -108,7 +108,7 @@ def _kind(array: NDArray[Any]) -> str:
 
 def _require_shape(port: Port, array: NDArray[Any], single: bool) -> None:
     received = array.shape if single else array.shape[1:]
-    if array.ndim - len(port.shape) not in (0, 1) or received != port.shape or (not single and len(array) == 0):
+    if array.ndim != len(port.shape) + (not single) or received != port.shape or (not single and len(array) == 0):
         many = ", ".join(map(str, ("N", *port.shape)))
         raise UsageError(
             f"{where(port.path)}: expected the shape {list(port.shape)} for one or [{many}] for many, received {list(array.shape)}"

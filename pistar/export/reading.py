@@ -70,6 +70,8 @@ class ExportedPolicy:
             policy._require_as_described()
         except ArtefactError as error:
             raise ArtefactError(f"{name}: {error}") from error
+        except (ValueError, TypeError, RuntimeError) as error:  # names that are no text, say
+            raise ArtefactError(f"{name}: it cannot be understood ({error})") from error
         return policy
 
     def encode(self, observation: Any) -> tuple[bool, Arrays]:
@@ -181,7 +183,7 @@ def _session(data: bytes) -> Any:
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = FATAL
     options.add_session_config_entry("session.load_model_format", "ONNX")  # and not its own format, were it one
-    try:
-        return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    try:  # without its "fallback", which prints and tries the same again
+        return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"], enable_fallback=0)
     except Exception as error:  # its exceptions have no class in common
         raise ArtefactError(f"onnxruntime cannot load it: {str(error)[:200]}") from error
