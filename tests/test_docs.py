@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pytest
 
-from pistar.cli import COMMANDS, algorithms, doctor, evaluate, export, flags, request, resume, tasks, watch
+from pistar.cli import COMMANDS, algorithms, doctor, evaluate, export, flags, request, resume, serve, tasks, watch
 from pistar.errors import UnknownName, UsageError
 
 ROOT = Path(__file__).parents[1]
@@ -84,7 +84,7 @@ def test_every_make_target_exists(page: Path):
 
 # ---- commands --------------------------------------------------------------------------------------------------------
 
-OPTIONS = {"resume": resume, "evaluate": evaluate, "watch": watch, "export": export}
+OPTIONS = {"resume": resume, "evaluate": evaluate, "watch": watch, "export": export, "serve": serve}
 LISTS = {"tasks": tasks, "algorithms": algorithms}
 
 

@@ -48,7 +48,7 @@ HELP = [
 HELP += [f"algorithms {name}" for name in ("reinforce", "a2c", "ppo", "ppo-penalty", "spo", "npg", "trpo")]
 HELP += [
     f"{command} --help"
-    for command in ("train", "resume", "evaluate", "watch", "export", "tasks", "algorithms", "doctor")
+    for command in ("train", "resume", "evaluate", "watch", "export", "serve", "tasks", "algorithms", "doctor")
 ]
 HELP += [
     "train reacher --help",
@@ -73,6 +73,14 @@ MISTAKES += [
 MISTAKES += ["train reacher --time-limit x", "train reacher --seeds 0", "train gymnasium"]
 MISTAKES += ["resume", "resume /nowhere", "resume /tmp", "resume /nowhere --stpes 3"]
 MISTAKES += ["evaluate", "evaluate /nowhere", "evaluate /tmp", "watch /nowhere", "watch /tmp --fps 0", "tasks reachr"]
+MISTAKES += [
+    "serve",
+    "serve /nowhere",
+    "serve a b",
+    "serve /tmp --port 99999",
+    "serve /tmp --timeout 0",
+    "serve /tmp --prot 1",
+]
 MISTAKES += ["export", "export /nowhere", "export /tmp", "export /tmp --out policy.pt"]
 MISTAKES += ["algorithms pop", "doctor", "doctor CartPole-v1 --steps 0"]
 

@@ -40,7 +40,9 @@ COMMANDS = {
     "export": Command(
         "RUN|POLICY", "write the policy as an ONNX file that needs neither pistar nor torch", "pistar.cli.export"
     ),
-    "serve": Command("RUN|FILE", "let a policy act on request over HTTP, with a page to look at it", "pistar.cli.serve"),
+    "serve": Command(
+        "RUN|FILE", "let a policy act on request over HTTP, with a page to look at it", "pistar.cli.serve"
+    ),
     "tasks": Command("[NAME]", "the tasks, or one task's settings", "pistar.cli.tasks"),
     "algorithms": Command("[NAME]", "the algorithms, or one algorithm's settings", "pistar.cli.algorithms"),
     "doctor": Command("TARGET", "check an environment: what is wrong with it and what to do", "pistar.cli.doctor"),

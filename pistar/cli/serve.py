@@ -8,7 +8,8 @@ from pathlib import Path
 from pistar import experiment
 from pistar.cli import flags
 from pistar.errors import MissingExtra
-from pistar.serve.settings import Service
+from pistar.serve.settings import Service as Options
+from pistar.serve.settings import located
 
 USAGE = """
 usage: pistar serve RUN|POLICY|FILE.onnx [--port N] [--flag value ...]
@@ -22,12 +23,13 @@ requests are answered.
 
 def main(argv: list[str]) -> int:
     """Run the command."""
-    groups = [flags.Group("", "flags", lambda: Service)]
+    groups = [flags.Group("", "flags", lambda: Options)]
     if flags.asks_for_help(argv):
         print(flags.help_text(USAGE, groups))
         return 0
     arguments = flags.parse(argv, groups)
-    settings, path = arguments.options(Service), Path(arguments.only_word(USAGE))
+    settings, path = arguments.options(Options), Path(arguments.only_word(USAGE))
+    located(path)
     if settings.task is not None:
         experiment.find_task(settings.task)
     for package in ("starlette", "uvicorn", "httptools", "msgspec", "onnxruntime"):

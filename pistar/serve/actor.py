@@ -185,12 +185,13 @@ class Actor:
         if carried is not None:
             if self.reset:
                 carried.memory = self.policy.next_memory(outputs)
-            carried.age += 1
+            if self.held:
+                carried.age += 1
         return self.answer(question, role, outputs)
 
     def noise(self, question: Question, carried: Carried | None, first: list[bool]) -> Feeds:
         """The noise of N actions; noise that is held goes on from the step before, within a session."""
-        if carried is not None:
+        if carried is not None and self.held:
             carried.age[np.array(first, np.bool_)] = 0
         if question.deterministic:
             return self.policy.no_noise(question.count)

@@ -40,8 +40,8 @@ def explain(body: bytes, error: Exception, space: spaces.Space[Any], unused: Seq
     """The refusal of a body that ``request``, the type of the endpoint's requests, did not accept."""
     try:
         value = msgspec.json.decode(body)
-    except msgspec.ValidationError as fault:  # a number that no double holds
-        return plainly(fault)
+    except msgspec.ValidationError as too_large:  # a number that no double holds
+        return plainly(too_large)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as malformation:
         return malformed(body, malformation)
     if not isinstance(value, dict):

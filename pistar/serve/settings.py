@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from pistar import bounds
+from pistar.errors import UsageError
+from pistar.run import find_policy
 
 
 @dataclass(frozen=True)
@@ -32,3 +35,13 @@ class Service:
         bounds.between(0, 65_535, self, "port")
         bounds.at_least(1, self, "max_body", "max_observations", "connections", "sessions")
         bounds.above(0, self, "poll", "timeout", "session_idle")
+
+
+def located(path: Path) -> tuple[Path, bool]:
+    """The file of a policy, and whether it must be exported. Raises UsageError where there is none."""
+    if path.suffix == ".onnx" and not path.is_dir():
+        if not path.is_file():
+            raise UsageError(f"no such file: {path} (expected a run directory, a policy.safetensors or a policy.onnx)")
+        return path, False
+    found = find_policy(path)
+    return found / "policy.safetensors" if found.is_dir() else found, True

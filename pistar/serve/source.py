@@ -13,11 +13,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from pistar.errors import ArtefactError, PistarError, UsageError
+from pistar.errors import ArtefactError, PistarError
 from pistar.export import ExportedPolicy
-from pistar.run import find_policy
 from pistar.serve.actor import Actor
 from pistar.serve.service import Serving
+from pistar.serve.settings import located
 
 LONGEST_EXPORT = 600.0  # seconds
 LARGEST_FILE = 2**31  # bytes: more than ONNX's own limit is no policy
@@ -30,15 +30,7 @@ class Source:
     """A policy on disk."""
 
     def __init__(self, path: Path, trust: str | None, most: int) -> None:
-        if path.suffix == ".onnx" and not path.is_dir():
-            self.path, self.exported = path, False
-            if not path.is_file():
-                raise UsageError(
-                    f"no such file: {path} (expected a run directory, a policy.safetensors or a policy.onnx)"
-                )
-        else:
-            found = find_policy(path)
-            self.path, self.exported = found / "policy.safetensors" if found.is_dir() else found, True
+        self.path, self.exported = located(path)
         self.given, self.trust, self.most = path, trust, most
 
     def stamp(self) -> Stamp | None:
