@@ -196,9 +196,10 @@ function spaceWords(space) {
   if (space.kind === "dict") return space.children.map(([key, child]) => `${key}: ${spaceWords(child)}`).join("; ");
   if (space.kind === "tuple") return space.children.map(spaceWords).join("; ");
   if (space.kind === "discrete") return `one of ${space.n}`;
-  const shape = (space.shape || []).join(" × ") || "one number";
+  const shape = (space.shape || []).join(" × "), many = size(space) !== 1 ? "s" : "";
+  const what = { box: `number${many} (${space.dtype})`, "multi-discrete": `choice${many}`, "multi-binary": `bit${many}` }[space.kind] || space.kind;
   const bound = space.kind === "box" && !Array.isArray(space.low) && !Array.isArray(space.high) && space.low !== "-inf" ? ` from ${short(space.low)} to ${short(space.high)}` : "";
-  return `${space.kind === "box" ? space.dtype : space.kind} ${shape}${bound}`;
+  return `${shape || "one"} ${what}${bound}`;
 }
 
 function describe() {
@@ -228,10 +229,11 @@ async function start() {
     await refresh();
   } catch (error) {
     $("token-form").hidden = error.status !== 401;
-    $("facts").textContent = error.status === 401 ? "" : error.message;
+    $("facts").textContent = error.status !== 401 ? error.message : sessionStorage.getItem("token") ? "That is not its token." : "";
     return;
   }
   $("token-form").hidden = true;
+  $("links").hidden = Boolean(sessionStorage.getItem("token")); // a link could not carry it
   $("work").hidden = false;
   observation = made(policy.observation_space, false);
   controls.length = 0;
