@@ -48,6 +48,7 @@ class Guard:
         self.application, self.metrics, self.routes = application, metrics, frozenset(routes)
         self.digest = None if token is None else hashlib.sha256(token.encode()).digest()
         self.hosts = hosts  # None: any, because the token protects
+        self.admitted: set[bytes] = set()  # Host headers that were looked at, as they came; a few
         self.most = 1000  # connections at the same time
         self.draining = False  # set before the end: every answer then asks its client to connect elsewhere
 
@@ -96,31 +97,42 @@ class Guard:
     def admit(self, path: str, headers: dict[bytes, bytes]) -> None:
         """Raise Refusal for a foreign host (421), a foreign page (403) or a missing token (401)."""
         host = headers.get(b"host", b"")
-        if self.hosts is not None and hostname(host) not in self.hosts:
-            raise Refusal(
-                421,
-                "this service is not known by that name",
-                " or ".join(self.hosts),
-                host.decode("latin-1")[:100],
-                "call it by its address, or start it with --allowed-host NAME where a proxy gives it another",
-            )
+        if self.hosts is not None and host not in self.admitted:
+            self.require_own(host, self.hosts)
         origin = headers.get(b"origin")
         if origin is not None and origin.rpartition(b"//")[2].lower() != host.lower():
             raise foreign(origin)
         if headers.get(b"sec-fetch-site", b"none") not in (b"none", b"same-origin"):
             raise foreign(headers[b"sec-fetch-site"])
         if self.digest is not None and path not in OPEN:
-            kind, _, given = headers.get(b"authorization", b"").partition(b" ")
-            right = hmac.compare_digest(hashlib.sha256(given.strip()).digest(), self.digest)
-            if not right or kind.lower() != b"bearer":
-                raise Refusal(
-                    401,
-                    "a token is needed",
-                    "the header Authorization: Bearer TOKEN",
-                    "another token" if kind.lower() == b"bearer" else "none",
-                    "ask whoever started the service for its token",
-                    [(b"www-authenticate", b"Bearer")],
-                )
+            self.require_token(headers, self.digest)
+
+    def require_own(self, host: bytes, hosts: tuple[str, ...]) -> None:
+        """Raise Refusal (421) where a request calls the service by a name that is not its own."""
+        if hostname(host) not in hosts:
+            raise Refusal(
+                421,
+                "this service is not known by that name",
+                " or ".join(hosts),
+                host.decode("latin-1")[:100],
+                "call it by its address, or start it with --allowed-host NAME where a proxy gives it another",
+            )
+        if len(self.admitted) < 64:
+            self.admitted.add(host)
+
+    def require_token(self, headers: dict[bytes, bytes], digest: bytes) -> None:
+        """Raise Refusal (401) where a request does not carry the token; compared in constant time."""
+        kind, _, given = headers.get(b"authorization", b"").partition(b" ")
+        right = hmac.compare_digest(hashlib.sha256(given.strip()).digest(), digest)
+        if not right or kind.lower() != b"bearer":
+            raise Refusal(
+                401,
+                "a token is needed",
+                "the header Authorization: Bearer TOKEN",
+                "another token" if kind.lower() == b"bearer" else "none",
+                "ask whoever started the service for its token",
+                [(b"www-authenticate", b"Bearer")],
+            )
 
 
 def hostname(host: bytes) -> str:

@@ -5,9 +5,8 @@ Written here because a request is counted in a microsecond: a dictionary, a bise
 
 from __future__ import annotations
 
+import contextlib
 import os
-import resource
-import sys
 import time
 from bisect import bisect_left
 from collections import Counter
@@ -58,10 +57,10 @@ class Metrics:
         out.append("pistar_policy_info{" + ",".join(f'{k}="{escaped(v)}"' for k, v in policy.items()) + "} 1")
         for name, (meaning, value) in gauges.items():
             single(out, name, meaning, value)
-        used = resource.getrusage(resource.RUSAGE_SELF)
         family(out, "process_cpu_seconds_total", "counter", "User and system time of this process.")
-        out.append(f"process_cpu_seconds_total {used.ru_utime + used.ru_stime:.6f}")
-        single(out, "process_resident_memory_bytes", "Resident memory.", resident(used.ru_maxrss))
+        out.append(f"process_cpu_seconds_total {time.process_time():.6f}")
+        with contextlib.suppress(OSError):  # where the system tells: Linux
+            single(out, "process_resident_memory_bytes", "Resident memory.", resident())
         single(out, "process_start_time_seconds", "Unix time at which this process started to serve.", START)
         return "\n".join(out) + "\n"
 
@@ -82,10 +81,7 @@ def escaped(text: str) -> str:
     return text.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
 
 
-def resident(peak: int) -> int:
-    """Bytes in memory now, where the system tells (Linux), else at most so far."""
-    try:
-        with open("/proc/self/statm") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError, IndexError):
-        return peak * (1 if sys.platform == "darwin" else 1024)
+def resident() -> int:
+    """Bytes in memory now. Raises OSError where the system does not tell."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

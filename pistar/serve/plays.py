@@ -22,6 +22,7 @@ from pistar.errors import EnvironmentFailure, UsageError
 from pistar.serve.refusals import Refusal
 from pistar.serve.service import Serving
 from pistar.serve.sessions import Sessions
+from pistar.serve.settings import environment
 
 MOST, IDLE = 4, 60.0  # episodes at the same time; seconds after which one that nobody watches ends
 PATIENCE = 20.0  # seconds for a step, a drawing or a beginning
@@ -201,6 +202,7 @@ class Plays:
             msgspec.json.encode(self.table).decode(),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
+            env=environment(),
         )
 
     async def kill(self) -> None:

@@ -27,10 +27,9 @@ from pistar.serve.connection import Connection
 from pistar.serve.guard import LOOPBACK_NAMES, Guard
 from pistar.serve.plays import Plays
 from pistar.serve.service import Serving
-from pistar.serve.settings import Service
+from pistar.serve.settings import TOKEN, Service
 from pistar.serve.source import Source
 
-TOKEN = "PISTAR_SERVE_TOKEN"
 SHORTEST_TOKEN = 16  # characters
 FAREWELL = 0.5  # seconds in which answers ask clients to close, before idle connections are closed
 LONGEST_FAREWELL = 30  # seconds after which what is still not answered is given up
@@ -106,13 +105,15 @@ async def ends_on_sigterm() -> AsyncIterator[None]:
         return
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
-    loop.add_signal_handler(signal.SIGTERM, task.cancel)
+    with contextlib.suppress(NotImplementedError):  # on Windows
+        loop.add_signal_handler(signal.SIGTERM, task.cancel)
     try:
         yield
     except asyncio.CancelledError:
         raise Interrupted("ended by a signal before the policy was loaded", signal.SIGTERM) from None
     finally:
-        loop.remove_signal_handler(signal.SIGTERM)
+        with contextlib.suppress(NotImplementedError):
+            loop.remove_signal_handler(signal.SIGTERM)
 
 
 class Server(uvicorn.Server):

@@ -126,7 +126,7 @@ class Serving:
 
     def begin(self, lanes: int) -> str:
         """A new session with the newest policy."""
-        return self.sessions.begin(self.actor.begin(lanes))
+        return self.sessions.begin(self.actor.begin(lanes), lanes)
 
     # ---- a newer policy -----------------------------------------------------------------------------------------------
 
@@ -156,7 +156,8 @@ class Serving:
         sessions = self.sessions
         return {
             "pistar_sessions": ("Sessions that are kept.", len(sessions)),
-            "pistar_sessions_limit": ("Sessions that may be kept.", sessions.capacity),
+            "pistar_session_lanes": ("Lanes of the sessions that are kept.", sessions.size),
+            "pistar_session_lanes_limit": ("Lanes that may be kept.", sessions.capacity),
             "pistar_sessions_begun": ("Sessions begun since the start.", sessions.begun),
             "pistar_sessions_expired": ("Sessions ended because they were idle.", sessions.expired),
             "pistar_sessions_refused": ("Sessions refused because there was no room.", sessions.refused),

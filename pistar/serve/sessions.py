@@ -25,11 +25,12 @@ class Entry(Generic[T]):
 
     value: T
     used: float
+    size: int = 1
     busy: bool = False
 
 
 class Sessions(Generic[T]):
-    """At most ``capacity`` values, each until it was idle for ``idle`` seconds. Oldest use first, so ending is O(1)."""
+    """Values of ``capacity`` in size together, each until it was idle for ``idle`` seconds. Oldest use first, so ending is O(1)."""
 
     def __init__(
         self,
@@ -41,29 +42,31 @@ class Sessions(Generic[T]):
     ) -> None:
         self.capacity, self.idle, self.sort, self.begun_by, self._clock = capacity, idle, sort, begun_by, clock
         self._entries: OrderedDict[str, Entry[T]] = OrderedDict()
+        self.size = 0  # of all that is kept
         self.begun = self.expired = self.refused = 0  # counts since the start, for the metrics
 
     def __len__(self) -> int:
         self.expire()
         return len(self._entries)
 
-    def begin(self, value: T) -> str:
+    def begin(self, value: T, size: int = 1) -> str:
         """Keep ``value`` and return its name. Raises Refusal (429) where the store is full."""
         self.expire()
-        if len(self._entries) >= self.capacity:
+        if self.size + size > self.capacity:
             self.refused += 1
-            oldest = next(iter(self._entries.values()))
-            wait = max(1, round(oldest.used + self.idle - self._clock()))
+            oldest = next((entry.used for entry in self._entries.values()), self._clock())
+            wait = max(1, round(oldest + self.idle - self._clock()))
             raise Refusal(
                 429,
                 f"no room for another {self.sort}",
-                f"fewer than {self.capacity} at the same time",
-                f"{len(self._entries)} are in use",
+                f"at most {self.capacity} lanes of all at the same time",
+                f"{self.size} in use, {size} more asked for",
                 f"end one that is done with (DELETE), or try again in {wait} s, when the one idle for longest ends",
                 [(b"retry-after", b"%d" % wait)],
             )
         name = secrets.token_urlsafe(18)
-        self._entries[name] = Entry(value, self._clock())
+        self._entries[name] = Entry(value, self._clock(), size)
+        self.size += size
         self.begun += 1
         return name
 
@@ -85,16 +88,20 @@ class Sessions(Generic[T]):
 
     def end(self, name: str) -> T:
         """Forget a session and return what it held. Raises Refusal (404) where there is none."""
-        value = self.use(name).value
-        del self._entries[name]
-        return value
+        self.use(name)
+        return self._forget(name)
+
+    def _forget(self, name: str) -> T:
+        entry = self._entries.pop(name)
+        self.size -= entry.size
+        return entry.value
 
     def make_room(self) -> T | None:
         """Where the store is full, end what was idle for longest and is not in use; returns what it held."""
         idle = (name for name, entry in self._entries.items() if not entry.busy)
-        if len(self._entries) < self.capacity or (name := next(idle, None)) is None:
+        if self.size < self.capacity or (name := next(idle, None)) is None:
             return None
-        return self._entries.pop(name).value
+        return self._forget(name)
 
     def values(self) -> Iterator[T]:
         """What all sessions hold, least recently used first."""
@@ -104,7 +111,7 @@ class Sessions(Generic[T]):
         """End every session whose value satisfies ``ended``; returns how many."""
         names = [name for name, entry in self._entries.items() if ended(entry.value)]
         for name in names:
-            del self._entries[name]
+            self._forget(name)
         return len(names)
 
     def expire(self) -> list[T]:
@@ -118,7 +125,6 @@ class Sessions(Generic[T]):
                 entry.used = self._clock()
                 self._entries.move_to_end(name)
                 continue
-            del self._entries[name]
+            gone.append(self._forget(name))
             self.expired += 1
-            gone.append(entry.value)
         return gone

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from pistar import bounds
 from pistar.errors import UsageError
 from pistar.run import find_policy
+
+TOKEN = "PISTAR_SERVE_TOKEN"  # environment variable
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ class Service:
     max_observations: int = 1000  # observations in one request
     timeout: float = 10.0  # seconds in which a request must have arrived, and in which it must be answered
     connections: int = 1000  # open at the same time; more are answered with 503
-    sessions: int = 1000  # memories of recurrent policies that are kept at the same time
+    sessions: int = 1000  # memories that are kept at the same time: lanes of sessions
     session_idle: float = 600.0  # seconds without a request after which a session ends
     play: bool = False  # let the page run the policy's task and show it, where the task is one of pistar's own
     task: str | None = None  # play this task; none: the one that the policy names
@@ -45,3 +48,8 @@ def located(path: Path) -> tuple[Path, bool]:
         return path, False
     found = find_policy(path)
     return found / "policy.safetensors" if found.is_dir() else found, True
+
+
+def environment() -> dict[str, str]:
+    """What other processes that the service starts are given: all but the token."""
+    return {name: value for name, value in os.environ.items() if name != TOKEN}

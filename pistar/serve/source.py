@@ -17,7 +17,7 @@ from pistar.errors import ArtefactError, PistarError
 from pistar.export import ExportedPolicy
 from pistar.serve.actor import Actor
 from pistar.serve.service import Serving
-from pistar.serve.settings import located
+from pistar.serve.settings import environment, located
 
 LONGEST_EXPORT = 600.0  # seconds
 LARGEST_FILE = 2**31  # bytes: more than ONNX's own limit is no policy
@@ -66,6 +66,7 @@ class Source:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
+            env=environment(),
         )
         try:
             _, said = await asyncio.wait_for(process.communicate(), LONGEST_EXPORT)

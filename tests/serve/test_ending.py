@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from pistar.serve import server
+from pistar.serve.settings import TOKEN as VARIABLE
 
 TOKEN = "a-token-of-some-length"
 
@@ -22,9 +22,9 @@ TOKEN = "a-token-of-some-length"
 def command(*words: str, token: str | None = None):
     """``pistar serve``, and its address once it has printed one."""
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    environment.pop(server.TOKEN, None)
+    environment.pop(VARIABLE, None)
     if token is not None:
-        environment[server.TOKEN] = token
+        environment[VARIABLE] = token
     process = subprocess.Popen(
         [sys.executable, "-m", "pistar", "serve", *words],
         stdout=subprocess.PIPE,

@@ -7,6 +7,7 @@ import pytest
 from pistar.errors import UsageError
 from pistar.serve import server
 from pistar.serve.guard import hostname
+from pistar.serve.settings import TOKEN as VARIABLE
 from pistar.serve.settings import Service
 
 from .running import running
@@ -186,15 +187,15 @@ def test_every_other_address_does(host):
 
 
 def test_where_the_token_comes_from(tmp_path, monkeypatch):
-    monkeypatch.delenv(server.TOKEN, raising=False)
+    monkeypatch.delenv(VARIABLE, raising=False)
     assert server.find_token(Service()) is None
-    monkeypatch.setenv(server.TOKEN, TOKEN)
+    monkeypatch.setenv(VARIABLE, TOKEN)
     assert server.find_token(Service()) == TOKEN
     file = tmp_path / "token"
     file.write_text(f"{TOKEN}-of-the-file\n")
     assert server.find_token(Service(token_file=str(file))) == f"{TOKEN}-of-the-file"
     for weak in ("", "short", "with spaces within it", "não-é-ascii-mas-é-longo"):
-        monkeypatch.setenv(server.TOKEN, weak)
+        monkeypatch.setenv(VARIABLE, weak)
         with pytest.raises(UsageError, match="token_urlsafe") as refused:
             server.find_token(Service())
         assert not weak or weak not in str(refused.value)

@@ -39,6 +39,19 @@ def test_a_full_store_refuses_and_leaves_those_in_use(clock):
     assert store.use(store.begin(3)).value == 3
 
 
+def test_what_is_large_takes_more_room(clock):
+    store = Sessions[int](10, 10.0, clock=clock)
+    large = store.begin(1, 8)
+    with pytest.raises(Refusal, match="no room"):
+        store.begin(2, 3)
+    store.begin(2, 2)
+    store.end(large)
+    assert store.size == 2
+    store.begin(3, 8)
+    clock.now += 10
+    assert len(store) == store.size == 0
+
+
 def test_sessions_end_when_they_were_idle_and_not_before(clock):
     store = Sessions[int](10, 10.0, clock=clock)
     used, idle = store.begin(1), store.begin(2)
