@@ -191,8 +191,8 @@ def table(found: dict[str, Any], facts: dict[str, Any]) -> str:
             "",
             "Batch 1 of a policy with two hidden layers of 64 for CartPole, where nothing else is said. The service is on one core and "
             "the load on another. CPU time is that of the service's process, kernel included. 8 connections that ask one after "
-            "another, or one where it says so; 32 at 2,000 a second, timed from when a request was due. A p99 or a CPU time measured while other "
-            "programs want the same cores says more of them than of the service: see the load average.",
+            "another, or one where it says so; 32 at 2,000 a second, timed from when a request was due. A p99 or a CPU "
+            "time measured while other programs want the same cores says more of them than of the service: see the load average.",
             "",
         ]
     )

@@ -1,4 +1,4 @@
-"""Experiment = task + algorithm + policy + training + evaluation + checkpoints: all that decides a run, as one value.
+"""Experiment = task + algorithm + policy + training + evaluation + checkpoints + reporting: all that decides a run, as one value.
 
 Values come in layers, each over the one before: the dataclasses' defaults, the algorithm's recipe for continuous or
 discrete actions, the task's recipe, a TOML file, flags. The resolved whole is what a run directory holds and what
@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,11 +19,13 @@ from pistar.algorithms import ALGORITHMS
 from pistar.algorithms.algorithm import Algorithm
 from pistar.errors import UnknownName, UsageError
 from pistar.policies import POLICIES
+from pistar.ranges import searched
+from pistar.report.mirrors import MIRRORS
 from pistar.schedules import Schedule, linear
 from pistar.tasks import TASKS
 from pistar.tasks.task import Execution, Task
 
-TABLES = ("task", "algorithm", "policy", "training", "evaluation", "checkpoints")
+TABLES = ("task", "algorithm", "policy", "training", "evaluation", "checkpoints", "reporting")
 KINDS = {"task": TASKS, "algorithm": ALGORITHMS, "policy": POLICIES}
 Table = Mapping[str, Any]
 
@@ -35,9 +37,9 @@ class Training:
     steps: int = 1_000_000  # environment steps in all, rounded up to whole iterations
     schedule_steps: int | None = None  # over which schedules run; none: all, and a run that is extended keeps them
     seed: int = 0  # the run's one seed; every random stream is derived from it
-    lanes: int = 16  # parallel streams of experience, B; decides what is learned
-    horizon: int = 128  # steps per lane and iteration, T
-    learning_rate: Schedule = field(default_factory=lambda: linear(3e-4, 0.0))  # step size of the optimizer
+    lanes: int = searched(16, choices=(4, 8, 16, 32, 64))  # parallel streams of experience, B; decides what is learned
+    horizon: int = searched(128, choices=(32, 64, 128, 256, 512))  # steps per lane and iteration, T
+    learning_rate: Schedule = searched(linear(3e-4, 0.0), 1e-4, 1e-2, scale="log")  # step size of the optimizer
     critic_learning_rate: Schedule | None = None  # step size for what serves the critic alone; none: as the rest
     optimizer: Literal["adam", "sgd"] = "adam"  # how gradients become steps
     adam_epsilon: float = 1e-8  # added to Adam's denominator
@@ -108,6 +110,19 @@ class CheckpointSettings:
 
 
 @dataclass(frozen=True)
+class ReportingSettings:
+    """Who is told of the run beside its own directory; it changes nothing of what is learned."""
+
+    to: tuple[str, ...] = ()  # wandb, mlflow, or a class of your own as module:Class
+
+    def __post_init__(self) -> None:
+        for kind in self.to:
+            MIRRORS.require_known(kind)
+        if len(set(self.to)) < len(self.to):
+            raise UsageError(f"reporting.to names a mirror twice: {', '.join(self.to)}")
+
+
+@dataclass(frozen=True)
 class Experiment:
     """All that decides a run."""
 
@@ -117,6 +132,7 @@ class Experiment:
     training: Training
     evaluation: EvaluationSettings
     checkpoints: CheckpointSettings
+    reporting: ReportingSettings = ReportingSettings()
 
     def to_table(self) -> dict[str, Any]:
         """The TOML tables of this experiment, every value resolved."""
@@ -142,6 +158,7 @@ class Experiment:
                     "training": Training,
                     "evaluation": EvaluationSettings,
                     "checkpoints": CheckpointSettings,
+                    "reporting": ReportingSettings,
                 }[name]
             parts[name] = configuration.build(cls, values, f"[{name}] in {source}")
         return Experiment(**parts)

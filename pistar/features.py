@@ -25,6 +25,7 @@ from gymnasium import spaces
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pistar.coordinates import Coordinates, per_column
 from pistar.errors import UnknownName, UnsupportedSpace, UsageError
 
 LARGEST_SIZE = 2**26  # features of one map; beyond it a grid over all columns was hardly meant
@@ -84,56 +85,6 @@ class LinearOutputs(nn.Module):
     def forward(self, observation: Tensor) -> Tensor:
         """x(s) θ: [..., outputs]."""
         return self.features.logits(observation, self.theta)
-
-
-class Coordinates(nn.Module):
-    """Columns of an observation, scaled to [0, 1]: Box (d,), MultiDiscrete (d,) or Discrete -> [..., len(columns)].
-
-    ``columns`` are indices into the observation (None: all); ``low`` and ``high``, one number or one per column,
-    replace the space's bounds, and are needed where those are infinite. Values outside are clipped to them.
-    """
-
-    column: Tensor
-    low: Tensor
-    high: Tensor
-
-    def __init__(
-        self,
-        space: spaces.Space[Any],
-        columns: Sequence[int] | None = None,
-        low: float | Sequence[float] | None = None,
-        high: float | Sequence[float] | None = None,
-    ) -> None:
-        super().__init__()
-        lowest, highest = _space_bounds(space)
-        chosen = list(range(len(lowest))) if columns is None else list(columns)
-        wrong = [column for column in chosen if not -len(lowest) <= column < len(lowest)]
-        if wrong or not chosen:
-            raise UsageError(f"columns must be indices into {len(lowest)} entries, at least one; received {chosen}")
-        self.names = [column % len(lowest) for column in chosen]
-        bottom = lowest[self.names] if low is None else np.array(_per_column("low", low, len(chosen)))
-        top = highest[self.names] if high is None else np.array(_per_column("high", high, len(chosen)))
-        for column, least, most in zip(self.names, bottom, top, strict=True):
-            if not (math.isfinite(most - least) and least < most) and not (least == most and math.isfinite(least)):
-                raise UsageError(
-                    f"column {column} of the observation lies in [{least:g}, {most:g}], which no grid covers; "
-                    "give finite low < high, or leave the column out with columns"
-                )
-        self.scalar = isinstance(space, spaces.Discrete)
-        self.range = top - bottom
-        self.register_buffer("column", torch.tensor(self.names), persistent=False)
-        self.register_buffer("low", torch.tensor(bottom, dtype=torch.float32), persistent=False)
-        self.register_buffer("high", torch.tensor(top, dtype=torch.float32), persistent=False)
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def forward(self, observation: Tensor) -> Tensor:
-        """[..., d] (Discrete: [...]) -> [..., len(columns)] in [0, 1]; a column of no extent gives 0."""
-        values = observation.unsqueeze(-1) if self.scalar else observation.index_select(-1, self.column)
-        extent = self.high - self.low
-        unit = (values.to(self.low.dtype) - self.low) / torch.where(extent > 0, extent, 1.0)
-        return unit.clamp(0.0, 1.0)
 
 
 class OneHot(FeatureMap):
@@ -326,31 +277,8 @@ def feature_map(
     return FEATURE_MAPS[name](observation_space, action_space, **options)
 
 
-def _space_bounds(space: spaces.Space[Any]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Lowest and highest value of every column, as float64 [d]."""
-    if isinstance(space, spaces.Discrete):
-        low = np.array([space.start], np.float64)
-        return low, low + float(space.n) - 1
-    if isinstance(space, spaces.MultiDiscrete) and len(space.shape) == 1:
-        low = np.asarray(space.start, np.float64)
-        return low, low + space.nvec - 1
-    if isinstance(space, spaces.Box) and len(space.shape) == 1:
-        return space.low.astype(np.float64), space.high.astype(np.float64)
-    raise UnsupportedSpace(
-        f"features need a Discrete, MultiDiscrete (d,) or Box (d,) observation space, received {space}; "
-        "flatten the observation, or use an MLP policy"
-    )
-
-
-def _per_column(name: str, value: Any, columns: int) -> list[Any]:
-    values = list(value) if isinstance(value, Sequence | np.ndarray) else [value] * columns
-    if len(values) != columns:
-        raise UsageError(f"{name} must be one number or one per column: expected {columns}, received {len(values)}")
-    return values
-
-
 def _counts(name: str, value: int | Sequence[int], columns: int) -> list[int]:
-    counts = _per_column(name, value, columns)
+    counts = per_column(name, value, columns)
     if any(not isinstance(count, int | np.integer) or count < 1 for count in counts):
         raise UsageError(f"{name} must be whole numbers >= 1, received {value!r}")
     return [int(count) for count in counts]

@@ -8,7 +8,7 @@ same whatever the moments are. `Batch` is what a loss sees of it: single steps, 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -169,8 +169,7 @@ class Rollout:
 
     def to_state(self) -> dict[str, Any]:
         """The fields that are set, by name, as checkpoints hold them."""
-        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return {name: value for name, value in fields.items() if value is not None}
+        return _set_fields(self)
 
     @staticmethod
     def from_state(state: dict[str, Any]) -> Rollout:
@@ -219,3 +218,30 @@ class Batch:
         order = torch.randperm(count, generator=generator, device=generator.device)
         for chosen in torch.split(order, max(1, size // length)):
             yield map_leaves(lambda x, chosen=chosen: x.index_select(1, chosen), self)
+
+    def to_state(self) -> dict[str, Any]:
+        """The fields that are set, by name, as checkpoints hold them; every step has its weight, 1 where all count."""
+        weight = self.target.new_ones(self.target.shape) if self.weight is None else self.weight
+        state = _set_fields(dataclasses.replace(self, weight=weight))
+        if isinstance(self.observation, segments.Segments):
+            state["segments"] = _set_fields(state.pop("observation"))
+        return state
+
+    @staticmethod
+    def joined(states: Iterable[dict[str, Any]]) -> Batch:
+        """One batch of all the steps, or of all the segments, of which ``to_state`` gave ``states``."""
+        batches = []
+        for state in states:
+            fields = dict(state)
+            if "segments" in fields:
+                fields["observation"] = segments.Segments(**fields.pop("segments"))
+            batches.append(Batch(**fields))
+        along = 1 if isinstance(batches[0].observation, segments.Segments) else 0
+        whole: Batch = map_leaves(lambda *x: torch.cat(x, along), *batches)
+        return whole
+
+
+def _set_fields(record: Any) -> dict[str, Any]:
+    """The fields of a dataclass that are not None, by name."""
+    fields = {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
+    return {name: value for name, value in fields.items() if value is not None}

@@ -100,8 +100,7 @@ class Session:
 
     def close(self) -> None:
         """End what collects ahead, then the environment."""
-        if isinstance(self.collector, LaggedCollector):
-            self.collector.close()
+        self.collector.close()
         self.environment.close()
 
     def checkpoint(self) -> dict[str, Any]:

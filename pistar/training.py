@@ -23,8 +23,8 @@ from pistar.evaluation import Evaluator, Judgement
 from pistar.experiment import Experiment, complete, read
 from pistar.interruption import Interruption
 from pistar.kernels.library import switched
-from pistar.lagged import LaggedCollector
 from pistar.policy import Policy
+from pistar.report.mirrors import MIRRORS
 from pistar.report.profile import Profile
 from pistar.report.recorder import Recorder
 from pistar.run import RunDirectory, differences
@@ -75,6 +75,8 @@ def train(
     # The code of the policy that the experiment itself asks for is trusted, and no other could take the weights.
     trust = artefact.code_of(experiment.algorithm.policy_kind(experiment.policy))
     initial = None if start_from is None else artefact.load(start_from, trust)
+    for kind in experiment.reporting.to:
+        MIRRORS.get(kind)  # what is not installed is said before anything is made
     experiment = settled(experiment)
     session = Session(experiment)
     with ExitStack() as stack:
@@ -104,8 +106,7 @@ def settled(experiment: Experiment) -> Experiment:
 def clocks(session: Session, recorder: Recorder) -> Profile:
     """A profile whose clocks stand around a session's parts, which from now on work one at a time."""
     profile = Profile()
-    if isinstance(session.collector, LaggedCollector):
-        session.collector.overlap = False
+    session.collector.overlap = False
     profile.around(session.environment, "step", "environment")
     profile.around(session.collector, "collect", "acting")
     profile.around(session, "improve", "estimating")

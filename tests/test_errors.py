@@ -34,6 +34,7 @@ SMALL: dict[str, Any] = {
     "lanes": 2,
     "horizon": 32,
     "warm_up": 0,
+    "workers": 0,  # said, and so not measured: every environment that is made is counted below
     "checkpoints": {"every": 2},
     "evaluation": {"episodes": 2, "every": 0, "final_episodes": 2},
     "mlp": {"hidden": [8]},

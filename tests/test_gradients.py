@@ -311,6 +311,7 @@ SETTINGS: dict[type[ActorCritics], tuple[float, ...]] = {
 
 def expected_actor_critic(algorithm: Any, policy: Policy, rollout: Rollout) -> Tensor:
     """The expected sum over a rollout's steps: the algorithm divides by the sum of weights, and one by a deviation."""
+    algorithm = algorithm.policy_phase if isinstance(algorithm, PPG) else algorithm
     batch: Batch = algorithm.estimate(policy, rollout)
     scale = 1.0
     if isinstance(algorithm, PPOPenalty):  # which standardises

@@ -48,7 +48,20 @@ HELP = [
 HELP += [f"algorithms {name}" for name in ("reinforce", "a2c", "ppo", "ppo-penalty", "spo", "npg", "trpo")]
 HELP += [
     f"{command} --help"
-    for command in ("train", "resume", "evaluate", "watch", "export", "serve", "tasks", "algorithms", "doctor")
+    for command in (
+        "train",
+        "resume",
+        "evaluate",
+        "watch",
+        "export",
+        "compare",
+        "report",
+        "serve",
+        "tasks",
+        "algorithms",
+        "tune",
+        "doctor",
+    )
 ]
 HELP += [
     "train reacher --help",
@@ -82,6 +95,16 @@ MISTAKES += [
     "serve /tmp --prot 1",
 ]
 MISTAKES += ["export", "export /nowhere", "export /tmp", "export /tmp --out policy.pt"]
+MISTAKES += ["tune", "tune cartpol", "tune cartpole --trials 0", "tune cartpole --seeds 0", "tune --resume /nowhere"]
+MISTAKES += ["tune cartpole --search ppo.klip", "tune cartpole --storage redis://x", "tune cartpole --stop-at 3"]
+MISTAKES += [
+    "compare",
+    "compare /nowhere",
+    "compare /tmp --out x.gif",
+    "report",
+    "report /nowhere",
+    "report /tmp --out x",
+]
 MISTAKES += ["algorithms pop", "doctor", "doctor CartPole-v1 --steps 0"]
 
 # Whether Gymnasium knows an id, only Gymnasium can tell; torch is not needed for that either.
@@ -100,6 +123,17 @@ def test_help_and_listings_import_neither_torch_nor_gymnasium():
 def test_errors_of_usage_import_no_torch():
     assert exit_codes(MISTAKES, "torch", "gymnasium", "mujoco") == [2] * len(MISTAKES)
     assert exit_codes(MISTAKES_IN_GYMNASIUM, "torch") == [2] * len(MISTAKES_IN_GYMNASIUM)
+
+
+def test_comparisons_and_reports_import_no_torch(tmp_path: Path):
+    for seed in range(2):
+        run = tmp_path / f"seed-{seed}"
+        run.mkdir()
+        (run / "experiment.toml").write_text(f'[task]\nkind = "cartpole"\n[training]\nseed = {seed}\n')
+        (run / "evaluations.jsonl").write_text('{"steps": 9, "mean": 1.0, "final": true}\n')
+        (run / "metrics.jsonl").write_text('{"steps": 9, "return": 1.0}\n')
+    lines = [f"compare {tmp_path} --out {tmp_path / 'c.png'}", f"report {tmp_path}"]
+    assert exit_codes(lines, "torch", "gymnasium", "mujoco") == [0, 0]
 
 
 def test_the_guard_would_notice_torch(tmp_path: Path):

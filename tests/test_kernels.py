@@ -23,7 +23,6 @@ from pistar import acting, closed_form, optimizers, training
 from pistar.algorithms import ALGORITHMS
 from pistar.algorithms.a2c import A2C
 from pistar.algorithms.critic import Regression
-from pistar.algorithms.ppg import PPG
 from pistar.algorithms.ppo import PPO
 from pistar.envs.environment import Spaces
 from pistar.errors import NumericalError, UsageError
@@ -96,7 +95,7 @@ def marked() -> list[Any]:
 def loss_of(algorithm: Any) -> Any:
     if isinstance(algorithm, Regression):
         return partial(algorithm.loss)
-    keywords = {"entropy_weight": 0.05} | ({"clip": 0.15} if isinstance(algorithm, PPO | PPG) else {})
+    keywords = {"entropy_weight": 0.05} | ({"clip": 0.15} if isinstance(algorithm, PPO) else {})
     return partial(algorithm.loss, **keywords)
 
 

@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pistar import bounds, closed_form, estimators, objectives
+from pistar import bounds, closed_form, objectives
+from pistar.algorithms import advantages
 from pistar.algorithms.algorithm import Algorithm, AlgorithmState, Loss, Metrics
 from pistar.algorithms.metrics import explained_variance
+from pistar.ranges import Choices, Range, searched
 from pistar.schedules import Schedule, constant
 
 if TYPE_CHECKING:
@@ -38,12 +40,15 @@ class A2C(Algorithm):
             "training": {"lanes": 16, "horizon": 8, "learning_rate": {"from": 2e-3, "to": 0.0}},
         },
     }
+    training_ranges: ClassVar[Mapping[str, Range | None]] = {
+        "horizon": Choices((4, 8, 16, 32)),  # every step is used once, so that only short rollouts give many updates
+    }
 
-    discount: float = 0.99  # γ: weight of the reward one step later
-    trace: float = 0.95  # λ of generalised advantage estimation
-    entropy_weight: Schedule = constant(0.0)  # β: reward for being undecided, nats
-    value_weight: float = 0.5  # c: weight of the squared value error
-    normalize_advantages: bool = False  # to mean 0 and deviation 1 over the rollout
+    discount: float = searched(0.99, 0.9, 0.999, scale="complement")  # γ: weight of the reward one step later
+    trace: float = searched(0.95, 0.8, 1.0)  # λ of generalised advantage estimation
+    entropy_weight: Schedule = searched(constant(0.0), 0.0, 0.02)  # β: reward for being undecided, nats
+    value_weight: float = searched(0.5, 0.05, 2.0, scale="log")  # c: weight of the squared value error
+    normalize_advantages: bool = searched(False, choices=(False, True))  # to mean 0 and deviation 1 over the rollout
 
     def __post_init__(self) -> None:
         bounds.between(0, 1, self, "discount", "trace")
@@ -51,11 +56,7 @@ class A2C(Algorithm):
 
     def estimate(self, policy: Policy, rollout: Rollout) -> Batch:
         """Advantages by GAE(λ) and λ-returns as value targets."""
-        value, next_value = rollout.values(policy)
-        advantage = estimators.gae(
-            rollout.reward, value, next_value, rollout.terminated, rollout.truncated, self.discount, self.trace
-        )
-        return rollout.batch(advantage, advantage + value)
+        return advantages.estimate(policy, rollout, self.discount, self.trace)
 
     def form(self, entropy_weight: float) -> closed_form.ClosedForm:
         """``loss`` in numbers, for kernels."""
@@ -67,9 +68,7 @@ class A2C(Algorithm):
     def loss(self, policy: Policy, batch: Batch, entropy_weight: float) -> Loss:
         """The negated objective of the module's head."""
         now = policy.evaluate(batch.observation, batch.action)
-        advantage = (
-            objectives.standardize(batch.advantage, batch.weight) if self.normalize_advantages else batch.advantage
-        )
+        advantage = advantages.of(batch, self.normalize_advantages)
         climbed = objectives.score_function(now.log_prob, advantage, batch.weight)
         entropy = objectives.weighted_mean(now.entropy, batch.weight)
         error = objectives.squared_error(now.critic_value(), batch.target, batch.weight)

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from pistar import objectives
+from pistar.algorithms import advantages
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,7 +23,7 @@ def standardized(batch: Batch) -> Batch:
 
     The length of a natural step does not depend on their scale; taking out their mean takes out variance.
     """
-    return dataclasses.replace(batch, advantage=objectives.standardize(batch.advantage, batch.weight))
+    return dataclasses.replace(batch, advantage=advantages.of(batch, normalize=True))
 
 
 def distribution(policy: Policy, batch: Batch) -> Distribution:

@@ -3,7 +3,7 @@
     θ ← θ + η F⁻¹ ∇J(θ),    F = E_s E_a[∇log π(a|s) ∇log π(a|s)ᵀ]
 
 Kakade (2001), A natural policy gradient, sections 2 and 3. With tabular softmax F⁻¹ ∇J is the advantage A(s, a) up to a
-constant in each state (Kakade 2002 and Agarwal et al. 2021, arXiv:1908.00261, lemma 15). η is fixed, or √(2δ / gᵀF⁻¹g), which
+constant in each state (Kakade 2002; Agarwal et al. 2021, arXiv:1908.00261). η is fixed, or √(2δ / gᵀF⁻¹g), which
 makes the KL divergence δ to second order (Peters & Schaal 2008). It differs from TRPO by taking that step as it is, unchecked,
 and from A2C by the metric alone.
 """
@@ -14,10 +14,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pistar import bounds, estimators, objectives
-from pistar.algorithms import critic, natural_step
+from pistar import bounds, objectives
+from pistar.algorithms import advantages, critic, natural_step
 from pistar.algorithms.algorithm import Algorithm, AlgorithmState, Loss, Metrics
 from pistar.algorithms.metrics import explained_variance
+from pistar.ranges import searched
 from pistar.schedules import Schedule
 
 if TYPE_CHECKING:
@@ -37,14 +38,18 @@ class NPG(Algorithm):
         "discrete": {"training": {"lanes": 8, "horizon": 128, "learning_rate": 1e-3}},
     }
 
-    discount: float = 0.99  # γ: weight of the reward one step later
-    trace: float = 0.95  # λ of generalised advantage estimation
+    discount: float = searched(0.99, 0.9, 0.999, scale="complement")  # γ: weight of the reward one step later
+    trace: float = searched(0.95, 0.8, 1.0)  # λ of generalised advantage estimation
     step: Schedule | None = None  # η: fixed length of the step along F⁻¹ g; none: as max_kl has it
-    max_kl: float = 0.01  # δ: mean KL divergence of a step as F foresees it, nats; where step is none
-    damping: float = 0.1  # added to the diagonal of F, which has no more rank than the batch gives it
+    max_kl: float = searched(
+        0.01, 0.001, 0.1, scale="log"
+    )  # δ: mean KL divergence of a step as F foresees it, nats; where step is none
+    damping: float = searched(
+        0.1, 0.01, 1.0, scale="log"
+    )  # added to the diagonal of F, which has no more rank than the batch gives it
     conjugate_steps: int = 10  # of conjugate gradients, each one product with F
-    epochs: int = 10  # passes of the critic over each rollout
-    minibatch: int = 128  # samples in a minibatch of the critic
+    epochs: int = searched(10, 3, 20, scale="log")  # passes of the critic over each rollout
+    minibatch: int = searched(128, choices=(32, 64, 128, 256, 512))  # samples in a minibatch of the critic
 
     def __post_init__(self) -> None:
         bounds.between(0, 1, self, "discount", "trace")
@@ -54,11 +59,7 @@ class NPG(Algorithm):
 
     def estimate(self, policy: Policy, rollout: Rollout) -> Batch:
         """Advantages by GAE(λ) and λ-returns as value targets."""
-        value, next_value = rollout.values(policy)
-        advantage = estimators.gae(
-            rollout.reward, value, next_value, rollout.terminated, rollout.truncated, self.discount, self.trace
-        )
-        return rollout.batch(advantage, advantage + value)
+        return advantages.estimate(policy, rollout, self.discount, self.trace)
 
     def loss(self, policy: Policy, batch: Batch) -> Loss:
         """−E[log π A], whose gradient is −g."""

@@ -21,12 +21,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pistar import bounds, closed_form, estimators, objectives
+from pistar import bounds, objectives
+from pistar.algorithms import epochs
 from pistar.algorithms.algorithm import Algorithm, AlgorithmState, Loss, Metrics
-from pistar.algorithms.metrics import MetricsMean, explained_variance
+from pistar.algorithms.metrics import explained_variance
+from pistar.algorithms.ppo import PPO
 from pistar.errors import UsageError
+from pistar.ranges import searched
 from pistar.schedules import Schedule, constant
-from pistar.tree import map_leaves
 
 if TYPE_CHECKING:
     from pistar.learner import Learner
@@ -47,18 +49,20 @@ class PPG(Algorithm):
         },
     }
 
-    discount: float = 0.99  # γ: weight of the reward one step later
-    trace: float = 0.95  # λ of generalised advantage estimation
-    clip: Schedule = constant(0.2)  # ε: how far the probability ratio may pay
-    epochs: int = 1  # passes over each rollout in the policy phase
-    minibatch: int = 64  # samples in a minibatch of the policy phase
-    entropy_weight: Schedule = constant(0.0)  # β: reward for being undecided, nats
-    value_weight: float = 0.5  # c: weight of each squared value error
-    normalize_advantages: bool = False  # to mean 0 and deviation 1, per minibatch
-    policy_iterations: int = 32  # N_π: iterations of a policy phase
-    auxiliary_epochs: int = 6  # E_aux: passes over the phase's steps in the auxiliary phase
+    discount: float = searched(0.99, 0.9, 0.999, scale="complement")  # γ: weight of the reward one step later
+    trace: float = searched(0.95, 0.8, 1.0)  # λ of generalised advantage estimation
+    clip: Schedule = searched(constant(0.2), 0.05, 0.5, scale="log")  # ε: how far the probability ratio may pay
+    epochs: int = searched(1, choices=(1, 2, 4))  # passes over each rollout in the policy phase
+    minibatch: int = searched(64, choices=(32, 64, 128, 256, 512))  # samples in a minibatch of the policy phase
+    entropy_weight: Schedule = searched(constant(0.0), 0.0, 0.02)  # β: reward for being undecided, nats
+    value_weight: float = searched(0.5, 0.05, 2.0, scale="log")  # c: weight of each squared value error
+    normalize_advantages: bool = searched(False, choices=(False, True))  # to mean 0 and deviation 1, per minibatch
+    policy_iterations: int = searched(32, choices=(4, 8, 16, 32))  # N_π: iterations of a policy phase
+    auxiliary_epochs: int = searched(6, 2, 10)  # E_aux: passes over the phase's steps in the auxiliary phase
     auxiliary_minibatch: int = 256  # samples in a minibatch of the auxiliary phase
-    clone_weight: float = 1.0  # β_clone: weight of the mean KL that keeps the policy, per nat
+    clone_weight: float = searched(
+        1.0, 0.1, 10.0, scale="log"
+    )  # β_clone: weight of the mean KL that keeps the policy, per nat
 
     def __post_init__(self) -> None:
         bounds.between(0, 1, self, "discount", "trace")
@@ -78,38 +82,19 @@ class PPG(Algorithm):
         """The steps of the running policy phase: none."""
         return {"phase": {}}
 
-    def estimate(self, policy: Policy, rollout: Rollout) -> Batch:
-        """Advantages by GAE(λ) and λ-returns as value targets."""
-        value, next_value = rollout.values(policy)
-        advantage = estimators.gae(
-            rollout.reward, value, next_value, rollout.terminated, rollout.truncated, self.discount, self.trace
+    @property
+    def policy_phase(self) -> PPO:
+        """What estimates and climbs in the policy phase: PPO with these settings."""
+        return PPO(
+            discount=self.discount,
+            trace=self.trace,
+            clip=self.clip,
+            epochs=self.epochs,
+            minibatch=self.minibatch,
+            entropy_weight=self.entropy_weight,
+            value_weight=self.value_weight,
+            normalize_advantages=self.normalize_advantages,
         )
-        return rollout.batch(advantage, advantage + value)
-
-    def form(self, clip: float, entropy_weight: float) -> closed_form.ClosedForm:
-        """``loss`` in numbers, for kernels."""
-        return closed_form.ClosedForm(
-            "clipped", entropy_weight, self.value_weight, clip, normalize_advantages=self.normalize_advantages
-        )
-
-    @closed_form.has(form)
-    def loss(self, policy: Policy, batch: Batch, clip: float, entropy_weight: float) -> Loss:
-        """The policy phase's objective, negated."""
-        now = policy.evaluate(batch.observation, batch.action)
-        advantage = (
-            objectives.standardize(batch.advantage, batch.weight) if self.normalize_advantages else batch.advantage
-        )
-        surrogate = objectives.clipped_surrogate(now.log_prob, batch.log_prob, advantage, clip, batch.weight)
-        entropy = objectives.weighted_mean(now.entropy, batch.weight)
-        error = objectives.squared_error(now.critic_value(), batch.target, batch.weight)
-        loss = self.value_weight * error - surrogate - entropy_weight * entropy
-        return loss, {
-            "surrogate": surrogate.detach(),
-            "entropy": entropy.detach(),
-            "value_error": error.detach(),
-            "kl": objectives.approximate_kl(now.log_prob.detach(), batch.log_prob, batch.weight),
-            "clip_fraction": objectives.clip_fraction(now.log_prob.detach(), batch.log_prob, clip, batch.weight),
-        }
 
     def auxiliary_loss(self, policy: Policy, batch: Batch, old: Policy) -> Loss:
         """What the auxiliary phase descends; ``old`` is the policy as it was, without gradient."""
@@ -130,42 +115,20 @@ class PPG(Algorithm):
         self, learner: Learner, experience: Rollout, state: AlgorithmState, progress: float
     ) -> tuple[AlgorithmState, Metrics]:
         """An iteration of the policy phase; with the last of them the auxiliary phase."""
-        clip, entropy_weight = self.clip.at(progress), self.entropy_weight.at(progress)
-        loss = partial(self.loss, clip=clip, entropy_weight=entropy_weight)
-        metrics = MetricsMean()
-        batch = self.estimate(learner.policy, experience)
-        explained = explained_variance(batch)
-        for _ in range(self.epochs):
-            for minibatch in batch.minibatches(self.minibatch, learner.generator):
-                metrics.add(learner.descend(loss, minibatch))
-        phase = {**state["phase"], str(len(state["phase"])): stored(batch)}
-        if len(phase) == self.policy_iterations:
-            metrics.add(self.distil(learner, joined(type(batch), phase)))
-            phase = {}
-        return {"phase": phase}, {**metrics.result(), "explained_variance": explained, "clip": clip}
+        ppo, clip = self.policy_phase, self.clip.at(progress)
+        loss = partial(ppo.loss, clip=clip, entropy_weight=self.entropy_weight.at(progress))
+        batch = ppo.estimate(learner.policy, experience)
+        metrics = epochs.descend(learner, loss, batch, epochs=self.epochs, minibatch=self.minibatch)
+        metrics |= {"explained_variance": explained_variance(batch), "clip": clip}
+        phase = {**state["phase"], str(len(state["phase"])): batch.to_state()}
+        if len(phase) < self.policy_iterations:
+            return {"phase": phase}, metrics
+        in_order = (phase[str(index)] for index in range(len(phase)))  # files sort names: 10 comes before 2
+        return {"phase": {}}, {**metrics, **self.distil(learner, type(batch).joined(in_order))}
 
     def distil(self, learner: Learner, batch: Batch) -> Metrics:
         """The auxiliary phase on all steps of the policy phase."""
-        metrics = MetricsMean()
         loss = partial(self.auxiliary_loss, old=copy.deepcopy(learner.policy).requires_grad_(False))
-        for _ in range(self.auxiliary_epochs):
-            for minibatch in batch.minibatches(self.auxiliary_minibatch, learner.generator):
-                metrics.add(learner.descend(loss, minibatch))
-        found = metrics.result()
+        found = epochs.descend(learner, loss, batch, epochs=self.auxiliary_epochs, minibatch=self.auxiliary_minibatch)
         found.pop("gradient_norm")  # under this name, the policy phase's is told
         return found
-
-
-def stored(batch: Batch) -> dict[str, Any]:
-    """A batch as the state holds it."""
-    weight = batch.target.new_ones(batch.target.shape) if batch.weight is None else batch.weight
-    return {**vars(batch), "weight": weight}
-
-
-def joined(kind: type[Batch], phase: Mapping[str, dict[str, Any]]) -> Batch:
-    """The batches of a phase as one."""
-    from torch import cat  # listing algorithms needs no torch
-
-    batches = [kind(**phase[str(index)]) for index in range(len(phase))]
-    whole: Batch = map_leaves(lambda *x: cat(x), *batches)
-    return whole

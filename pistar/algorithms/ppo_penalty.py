@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pistar import bounds, estimators, objectives
-from pistar.algorithms import epochs, natural_step
+from pistar import bounds, objectives
+from pistar.algorithms import advantages, epochs, natural_step
 from pistar.algorithms.algorithm import Algorithm, AlgorithmState, Loss, Metrics
 from pistar.algorithms.metrics import explained_variance
+from pistar.ranges import searched
 from pistar.schedules import Schedule, constant
 
 if TYPE_CHECKING:
@@ -44,14 +45,14 @@ class PPOPenalty(Algorithm):
         },
     }
 
-    discount: float = 0.99  # γ: weight of the reward one step later
-    trace: float = 0.95  # λ of generalised advantage estimation
-    wanted_kl: float = 0.01  # how far an iteration should move the policy, nats
+    discount: float = searched(0.99, 0.9, 0.999, scale="complement")  # γ: weight of the reward one step later
+    trace: float = searched(0.95, 0.8, 1.0)  # λ of generalised advantage estimation
+    wanted_kl: float = searched(0.01, 0.002, 0.1, scale="log")  # how far an iteration should move the policy, nats
     penalty: float = 1.0  # κ before the first iteration
-    epochs: int = 10  # passes over each rollout
-    minibatch: int = 64  # samples in a minibatch
-    entropy_weight: Schedule = constant(0.0)  # β: reward for being undecided, nats
-    value_weight: float = 0.25  # c: weight of the squared value error
+    epochs: int = searched(10, 3, 20, scale="log")  # passes over each rollout
+    minibatch: int = searched(64, choices=(32, 64, 128, 256, 512))  # samples in a minibatch
+    entropy_weight: Schedule = searched(constant(0.0), 0.0, 0.02)  # β: reward for being undecided, nats
+    value_weight: float = searched(0.25, 0.05, 2.0, scale="log")  # c: weight of the squared value error
     recompute_advantages: bool = True  # before every epoch, with the critic as it then is
 
     def __post_init__(self) -> None:
@@ -66,17 +67,13 @@ class PPOPenalty(Algorithm):
 
     def estimate(self, policy: Policy, rollout: Rollout, old: Distribution | None = None) -> Batch:
         """Advantages by GAE(λ) and λ-returns as value targets, beside the acting policy's distributions ``old``."""
-        value, next_value = rollout.values(policy)
-        advantage = estimators.gae(
-            rollout.reward, value, next_value, rollout.terminated, rollout.truncated, self.discount, self.trace
-        )
-        return dataclasses.replace(rollout.batch(advantage, advantage + value), old=old)
+        return dataclasses.replace(advantages.estimate(policy, rollout, self.discount, self.trace), old=old)
 
     def loss(self, policy: Policy, batch: Batch, penalty: float, entropy_weight: float) -> Loss:
         """Equation 8, negated. κ is a price in units of the surrogate, which standardised advantages give a scale."""
         assert batch.old is not None
         now = policy.evaluate(batch.observation, batch.action)
-        advantage = objectives.standardize(batch.advantage, batch.weight)
+        advantage = advantages.of(batch, normalize=True)
         surrogate = objectives.importance_weighted(now.log_prob, batch.log_prob, advantage, batch.weight)
         kl = objectives.weighted_mean(batch.old.kl(now.distribution), batch.weight)
         entropy = objectives.weighted_mean(now.entropy, batch.weight)

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pistar import bounds, estimators, objectives
-from pistar.algorithms import epochs
+from pistar import bounds, objectives
+from pistar.algorithms import advantages, epochs
 from pistar.algorithms.algorithm import Algorithm, AlgorithmState, Loss, Metrics
 from pistar.algorithms.metrics import explained_variance
+from pistar.ranges import searched
 from pistar.schedules import Schedule, constant
 
 if TYPE_CHECKING:
@@ -39,14 +40,16 @@ class SPO(Algorithm):
         },
     }
 
-    discount: float = 0.99  # γ: weight of the reward one step later
-    trace: float = 0.95  # λ of generalised advantage estimation
-    clip: Schedule = constant(0.2)  # ε: where the probability ratio pays most, as a distance from 1
-    epochs: int = 10  # passes over each rollout
-    minibatch: int = 64  # samples in a minibatch
-    entropy_weight: Schedule = constant(0.0)  # β: reward for being undecided, nats
-    value_weight: float = 0.25  # c: weight of the squared value error
-    normalize_advantages: bool = False  # to mean 0 and deviation 1, per minibatch
+    discount: float = searched(0.99, 0.9, 0.999, scale="complement")  # γ: weight of the reward one step later
+    trace: float = searched(0.95, 0.8, 1.0)  # λ of generalised advantage estimation
+    clip: Schedule = searched(
+        constant(0.2), 0.05, 0.5, scale="log"
+    )  # ε: where the probability ratio pays most, as a distance from 1
+    epochs: int = searched(10, 3, 20, scale="log")  # passes over each rollout
+    minibatch: int = searched(64, choices=(32, 64, 128, 256, 512))  # samples in a minibatch
+    entropy_weight: Schedule = searched(constant(0.0), 0.0, 0.02)  # β: reward for being undecided, nats
+    value_weight: float = searched(0.25, 0.05, 2.0, scale="log")  # c: weight of the squared value error
+    normalize_advantages: bool = searched(False, choices=(False, True))  # to mean 0 and deviation 1, per minibatch
     recompute_advantages: bool = True  # before every epoch, with the critic as it then is
 
     def __post_init__(self) -> None:
@@ -57,18 +60,12 @@ class SPO(Algorithm):
 
     def estimate(self, policy: Policy, rollout: Rollout) -> Batch:
         """Advantages by GAE(λ) and λ-returns as value targets."""
-        value, next_value = rollout.values(policy)
-        advantage = estimators.gae(
-            rollout.reward, value, next_value, rollout.terminated, rollout.truncated, self.discount, self.trace
-        )
-        return rollout.batch(advantage, advantage + value)
+        return advantages.estimate(policy, rollout, self.discount, self.trace)
 
     def loss(self, policy: Policy, batch: Batch, clip: float, entropy_weight: float) -> Loss:
         """The objective of the module's head, negated."""
         now = policy.evaluate(batch.observation, batch.action)
-        advantage = (
-            objectives.standardize(batch.advantage, batch.weight) if self.normalize_advantages else batch.advantage
-        )
+        advantage = advantages.of(batch, self.normalize_advantages)
         surrogate = objectives.quadratic_surrogate(now.log_prob, batch.log_prob, advantage, clip, batch.weight)
         entropy = objectives.weighted_mean(now.entropy, batch.weight)
         error = objectives.squared_error(now.critic_value(), batch.target, batch.weight)

@@ -20,8 +20,9 @@ from torch import Tensor
 
 from pistar import tree
 from pistar.envs import replay, targets
+from pistar.envs.batch import Batch
 from pistar.envs.environment import Environment, Spaces, State, Step, Tree
-from pistar.envs.lanes import Batch, Lanes, Plan
+from pistar.envs.lanes import Lanes, Plan
 from pistar.envs.layout import Array, Layout, any_of, observed_space
 from pistar.errors import UsageError
 

@@ -27,9 +27,9 @@ from torch import Tensor
 
 from pistar.envs import failures, targets, vector_info
 from pistar.envs.autoreset import mode_of, takes_seeds
+from pistar.envs.batch import Batch
 from pistar.envs.environment import Environment, Spaces, State, Step, Tree
 from pistar.envs.gym_lanes import BatchTensors, as_arrays, lane_mask
-from pistar.envs.lanes import Batch
 from pistar.envs.layout import Array, Layout, SpaceMismatch, any_of, observed_space
 from pistar.errors import EnvironmentFailure, UsageError
 from pistar.seeding import episode_seed, world_seed

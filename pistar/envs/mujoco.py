@@ -30,7 +30,8 @@ from torch import Tensor
 from pistar import seeding
 from pistar.envs import failures, mujoco_drawing, mujoco_opengl
 from pistar.envs.environment import Environment, Scalars, Spaces, State, Step, Tree
-from pistar.envs.mujoco_tasks import ALL, TASKS, Array, Lanes
+from pistar.envs.mujoco_task import ALL, Array, Lanes
+from pistar.envs.mujoco_tasks import TASKS
 from pistar.errors import ArtefactError, EnvironmentFailure, MissingExtra, NumericalError, UnknownName, UsageError
 
 __all__ = ["TASKS", "MujocoBatch", "opengl_hint"]

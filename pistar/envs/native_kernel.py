@@ -119,20 +119,26 @@ def of(environment: NativeEnvironment) -> Kernel | None:
 
 
 def _error(environment: NativeEnvironment, constant: str | None) -> float:
-    """How far the kernel is from ``dynamics`` and ``start`` in a world like this one; infinite where flags differ."""
+    """How far the kernel is from ``dynamics``, ``observe`` and ``start`` in a world like this one.
+
+    Infinite where flags differ, and NaN where anything is: neither is less than what is tolerated.
+    """
     options = {} if constant is None else {constant: getattr(environment, constant)}
     twin = type(environment)(16, **options)
     twin.time_limit = 3
     twin.reset(5)
-    generator, worst = torch.Generator().manual_seed(5), 0.0
+    generator, errors = torch.Generator().manual_seed(5), []
     for step in range(1, 4):
         number = torch.rand((16, *twin.spaces.action.shape), generator=generator, dtype=torch.float32, device="cpu")  # type: ignore[misc]
         action = 2 * number - 1 if twin._continuous else (2 * number).long()
-        after = twin.dynamics(twin.world, action)
+        after, last = twin.dynamics(twin.world, action), step == 3
         found = twin.step(action)
-        expected = after.world if step < 3 else twin._fresh()
-        if bool(found.terminated.any()) or bool(found.truncated.all()) != (step == 3):
+        if bool(found.terminated.any()) or bool(found.truncated.all()) != last:
             return float("inf")
+        expected = twin._fresh() if last else after.world
+        before_reset = found.observation if found.final_observation is None else found.final_observation
         pairs = [(found.reward, after.reward), *((twin.world[name], expected[name]) for name in expected)]
-        worst = max([worst, *(float((x - y).abs().max()) for x, y in pairs)])
-    return worst
+        pairs += [(found.observation, twin.observe(expected)), (before_reset, twin.observe(after.world))]
+        pairs += [(found.info[name], value) for name, value in after.info.items()]
+        errors += [(mine - theirs).abs().max() for mine, theirs in pairs]
+    return float(torch.stack(errors).max())  # of which NaN is the largest

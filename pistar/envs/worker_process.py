@@ -29,7 +29,8 @@ from gymnasium import spaces
 
 from pistar import spaces as records
 from pistar.envs import failures, replay
-from pistar.envs.lanes import Allocate, Batch, Lanes, Plan
+from pistar.envs.batch import Allocate, Batch
+from pistar.envs.lanes import Lanes, Plan
 from pistar.envs.layout import Array, Layout
 from pistar.envs.worker_messages import DONE, MESSAGE, STEP, Channel, Closed, describe
 from pistar.errors import PistarError, UsageError

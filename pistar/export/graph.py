@@ -25,6 +25,7 @@ from pistar.errors import MissingExtra, UnsupportedSpace, UsageError
 from pistar.export import families
 from pistar.export.draws import draws_of, noise_of
 from pistar.export.ports import Port, action_ports, assemble, distinct, leaf_spaces, named, observation_ports
+from pistar.export.simplify import simplify
 from pistar.policy import Policy
 from pistar.tree import Tree, leaves, map_leaves
 
@@ -185,6 +186,7 @@ def build(policy: Policy, layout: Layout) -> Any:
     assert program is not None
     model = program.model_proto
     tidy(model, layout)
+    simplify(model)
     onnx.checker.check_model(model, full_check=True)
     return model
 

@@ -22,7 +22,7 @@ from pistar.rollout import Batch
 
 OVERRIDABLE = {"outputs", "value", "evaluate", "act"}  # where an instance replaces one, torch must do the work
 LEAST_FOR_TWO = 128  # rows of a minibatch that are worth a second thread
-SURROGATES = {"score": 0, "clipped": 1, "none": 0}  # none: the score of advantages that are 0
+SURROGATES = {"score": 0, "clipped": 1, "none": 2}
 
 
 def fits(policy: Policy) -> bool:
@@ -134,8 +134,7 @@ class Network:
         fields, loss, metrics = self._batch, self._loss, self._metrics
         fields.rows = batch.advantage.shape[0]
         fields.observation, fields.action = batch.observation.data_ptr(), batch.action.data_ptr()
-        advantage = batch.advantage if form.surrogate != "none" else batch.advantage.new_zeros(fields.rows)
-        fields.log_prob, fields.advantage = batch.log_prob.data_ptr(), advantage.data_ptr()
+        fields.log_prob, fields.advantage = batch.log_prob.data_ptr(), batch.advantage.data_ptr()
         fields.target, fields.weight = (
             batch.target.data_ptr(),
             None if batch.weight is None else batch.weight.data_ptr(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -132,6 +133,20 @@ class TestKernels:
         monkeypatch.setattr(native_kernel, "_believed", {})
         monkeypatch.setattr("pistar.envs.cartpole.FORCE", 10.01)
         assert native_kernel.of(CartPole(2)) is None
+
+    @pytest.mark.parametrize("field", ["reward", "observation", "final_observation"])
+    def test_no_number_of_a_wrong_kernel_goes_unseen(self, field: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        step = native_kernel.Kernel.step
+
+        def broken(kernel: native_kernel.Kernel, action: Tensor) -> Any:
+            found = step(kernel, action)
+            assert found is not None
+            tensor = getattr(found, field)
+            return found if tensor is None else dataclasses.replace(found, **{field: tensor * torch.nan})
+
+        monkeypatch.setattr(native_kernel, "_believed", {})
+        monkeypatch.setattr(native_kernel.Kernel, "step", broken)
+        assert native_kernel.of(ArmReach(2)) is None
 
     @pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
     def test_actions_of_any_integer_type_mean_the_same(self, dtype: torch.dtype) -> None:

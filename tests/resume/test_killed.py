@@ -51,7 +51,8 @@ def killed_thrice(harness: Harness, path: Path, world: str, algorithm: str) -> N
 @pytest.mark.parametrize("world", ["native", "mujoco", "workers", "boundary"])
 def test_killed_from_outside_at_any_instruction(harness: Harness, tmp_path: Path, world: str) -> None:
     delays, kills = random.Random(world), 0
-    run = harness.run(tmp_path / "run", world, "ppo", steps=20 * 64)
+    # Long enough to be killed in: twenty iterations of a world that kernels step are over before a second kill.
+    run = harness.run(tmp_path / "run", world, "ppo", steps=(200 if world == "native" else 20) * 64)
     while kills < 5 and run.killed_after(delays.uniform(0.0, 0.2)):
         kills += 1
     assert kills > 1

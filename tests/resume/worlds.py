@@ -9,7 +9,7 @@ from pistar.experiment import Experiment, find_task, resolve
 ALGORITHMS = ("reinforce", "a2c", "ppo")
 ITERATIONS, EVERY = 10, 3  # checkpoints after iterations 0, 3, 6, 9 and 10
 SMALL: dict[str, Any] = {
-    "training": {"lanes": 4, "horizon": 16, "steps": ITERATIONS * 64, "warm_up": 32},
+    "training": {"lanes": 4, "horizon": 16, "steps": ITERATIONS * 64, "warm_up": 32, "workers": 0},
     "evaluation": {"episodes": 2, "every": 128, "final_episodes": 2},
     "checkpoints": {"every": EVERY},
     "policy": {"kind": "mlp", "hidden": [8]},

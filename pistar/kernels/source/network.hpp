@@ -4,7 +4,7 @@
 #include "tower.hpp"
 
 enum Head { CATEGORICAL = 0, GAUSSIAN = 1 };
-enum Surrogate { SCORE = 0, CLIPPED = 1 };
+enum Surrogate { SCORE = 0, CLIPPED = 1, NONE = 2 };  // NONE: the critic is learned by itself
 
 struct Network {
   Partner partner;
@@ -279,15 +279,20 @@ static inline Metrics gradient_of(Network& net, const float* parameters, const M
     net.critic->give(out + net.critic_at);
   };
   auto actor = [&] {
+    if (loss.surrogate == NONE) {
+      memset(out + net.actor_at, 0, sizeof(float) * net.actor->parameters());
+      if (net.head == GAUSSIAN) memset(out + net.log_std_at, 0, sizeof(float) * net.actions);
+      return;
+    }
     take_actor(net, parameters, true);
     through(net, *net.actor, b, [&](long at, int rows) {
       (net.head == CATEGORICAL ? categorical_gradient : gaussian_gradient)(net, b, at, rows, divisor, loss, scaled, ledger);
     });
     net.actor->give(out + net.actor_at);
   };
-  if (loss.threads > 1) net.partner.run(critic, actor);
+  if (loss.threads > 1 && loss.surrogate != NONE) net.partner.run(critic, actor);
   else actor(), critic();
-  if (net.head == GAUSSIAN)
+  if (net.head == GAUSSIAN && loss.surrogate != NONE)
     for (int k = 0; k < net.actions; k++) {
       float raw = parameters[net.log_std_at + k], slope = (float)ledger.log_std[k];
       if (total > 0) slope -= loss.entropy_weight, ledger.entropy += total * (net.log_std[k] + 1.41893853);  // log sqrt(2 pi e)
