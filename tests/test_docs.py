@@ -19,6 +19,7 @@ from pistar.cli import (
     report,
     request,
     resume,
+    serve,
     tasks,
     tune,
     watch,
@@ -105,6 +106,7 @@ OPTIONS = {
     "export": export,
     "compare": compare,
     "report": report,
+    "serve": serve,
 }
 OF_SEVERAL = ("compare", "report")  # runs
 LISTS = {"tasks": tasks, "algorithms": algorithms}

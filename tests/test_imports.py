@@ -56,6 +56,7 @@ HELP += [
         "export",
         "compare",
         "report",
+        "serve",
         "tasks",
         "algorithms",
         "tune",
@@ -85,6 +86,14 @@ MISTAKES += [
 MISTAKES += ["train reacher --time-limit x", "train reacher --seeds 0", "train gymnasium"]
 MISTAKES += ["resume", "resume /nowhere", "resume /tmp", "resume /nowhere --stpes 3"]
 MISTAKES += ["evaluate", "evaluate /nowhere", "evaluate /tmp", "watch /nowhere", "watch /tmp --fps 0", "tasks reachr"]
+MISTAKES += [
+    "serve",
+    "serve /nowhere",
+    "serve a b",
+    "serve /tmp --port 99999",
+    "serve /tmp --timeout 0",
+    "serve /tmp --prot 1",
+]
 MISTAKES += ["export", "export /nowhere", "export /tmp", "export /tmp --out policy.pt"]
 MISTAKES += ["tune", "tune cartpol", "tune cartpole --trials 0", "tune cartpole --seeds 0", "tune --resume /nowhere"]
 MISTAKES += ["tune cartpole --search ppo.klip", "tune cartpole --storage redis://x", "tune cartpole --stop-at 3"]

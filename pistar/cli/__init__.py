@@ -40,6 +40,9 @@ COMMANDS = {
     "export": Command(
         "RUN|POLICY", "write the policy as an ONNX file that needs neither pistar nor torch", "pistar.cli.export"
     ),
+    "serve": Command(
+        "RUN|FILE", "let a policy act on request over HTTP, with a page to look at it", "pistar.cli.serve"
+    ),
     "compare": Command("RUN...", "compare runs of one task: scores, intervals, who is better", "pistar.cli.compare"),
     "report": Command("RUN...", "one self-contained page about runs, with a diagnosis", "pistar.cli.report"),
     "tasks": Command("[NAME]", "the tasks, or one task's settings", "pistar.cli.tasks"),
