@@ -73,6 +73,11 @@ class Task(ABC):
     def actions(self) -> Actions:
         """Which set of defaults applies; answered without building the environment."""
 
+    @property
+    def agents(self) -> int:
+        """How many lanes share a world (`pistar.envs.environment`); lanes come in multiples of it."""
+        return 1
+
     @abstractmethod
     def environment(self, lanes: int, execution: Execution, *, training: bool, drawn: bool = False) -> Environment:
         """B lanes of the bare world. ``training``: elapsed times may start staggered; ``drawn``: frames will be asked for."""
