@@ -88,10 +88,8 @@ class TorchVector(Environment):
         """Advance every lane by one action [B, n]; lanes that end are reset by the simulator."""
         if self._seed is None:
             raise UsageError("step was called before reset; call reset(seed) first")
-        # The simulator may write its next observation into the same memory.
-        before = map_leaves(torch.clone, self._observation)
-        self._restarted = False
-        result = self._call("step", action)
+        before, self._restarted = self._observation, False
+        result = self._call("step", action.clone())  # the simulator may keep it, or write to it
         if not isinstance(result, tuple) or len(result) not in (4, 5):
             raise self._broken(f"step returned {type(result).__name__}, expected (obs, reward, done, extras)")
         observation, reward, done, extras = result if len(result) == 4 else _merged(result)
@@ -105,8 +103,8 @@ class TorchVector(Environment):
             final = before if told is None else self._shown(told, {})
         self._steps += 1
         return Step(
-            observation=self._observation,
-            reward=self._per_lane("reward", reward).float(),
+            observation=map_leaves(torch.clone, self._observation),
+            reward=self._per_lane("reward", reward).to(torch.float32, copy=True),
             terminated=ended & ~truncated,
             truncated=truncated,
             final_observation=final,
@@ -154,7 +152,7 @@ class TorchVector(Environment):
             numbers = torch.randint(int(self._simulator.max_episode_length), elapsed.shape, generator=generator)
             elapsed.copy_(numbers.to(elapsed))
         self._restarted = True
-        return self._observation
+        return map_leaves(torch.clone, self._observation)
 
     def _reset_all(self, seed: int) -> Tree:
         if callable(getattr(self._simulator, "seed", None)):
@@ -164,10 +162,13 @@ class TorchVector(Environment):
         return self._shown(observation, extras)
 
     def _shown(self, observation: Any, extras: Mapping[str, Any]) -> Tree:
-        """The observation as a tree of tensors; older simulators give further entries as extras["observations"]."""
+        """The observation as a tree of fresh tensors, since the simulator may write its next one into the same memory.
+
+        Older simulators give further entries as extras["observations"].
+        """
         further = extras.get("observations") if isinstance(extras, Mapping) else None
         if isinstance(observation, Tensor) and further is not None:
-            observation = {"policy": observation, **{name: further[name] for name in further.keys() - {"policy"}}}  # noqa: SIM118
+            observation = {"policy": observation, **{name: further[name] for name in further.keys() - {"policy"}}}
         tree = _as_tree(observation)
         if isinstance(tree, dict):
             unknown = [name for name in self._entries if name not in tree]
@@ -181,7 +182,7 @@ class TorchVector(Environment):
                 raise self._broken(
                     f"its observation {'/'.join(path)} is {leaf!r:.60}, expected a tensor [{self.lanes}, ...]"
                 )
-        return tree
+        return map_leaves(torch.clone, tree)
 
     def _per_lane(self, word: str, value: Any) -> Tensor:
         if not isinstance(value, Tensor) or value.numel() != self.lanes:
@@ -234,4 +235,4 @@ def space_of(tree: Tree) -> spaces.Space[Any]:
         return spaces.Box(0, 255, shape, np.uint8)
     if tree.dtype == torch.bool:
         return spaces.MultiBinary(shape)
-    return spaces.Box(-np.inf, np.inf, shape, np.float32 if tree.is_floating_point() else np.int64)  # type: ignore[arg-type]
+    return spaces.Box(-np.inf, np.inf, shape, np.float32 if tree.is_floating_point() else np.int64)
