@@ -24,7 +24,7 @@ from pistar.tasks import TASKS
 from pistar.tasks.task import Execution, Task
 
 TABLES = ("task", "algorithm", "policy", "training", "evaluation", "checkpoints")
-WORLDS = ("pettingzoo", "simulator")  # tasks that are given with the name of a world, as KIND:NAME
+WORLDS = ("atari", "pettingzoo", "simulator")  # tasks that are given with the name of a world, as KIND:NAME
 KINDS = {"task": TASKS, "algorithm": ALGORITHMS, "policy": POLICIES}
 Table = Mapping[str, Any]
 
@@ -146,6 +146,8 @@ def find_task(name: str) -> dict[str, Any]:
     kind, _, world = name.partition(":")
     if kind in WORLDS and world:
         return {"kind": kind, "id": world}
+    if name.startswith("ALE/"):
+        return {"kind": "atari", "id": name}
     if ":" not in name:
         if not re.search(r"-v\d+$", name):
             hint = "A Gymnasium id such as CartPole-v1, or module:Class of your own environment or task, is a task too"

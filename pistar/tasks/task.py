@@ -100,6 +100,10 @@ class Task(ABC):
             environment = wrappers.FrameStack(environment, self.frame_stack)
         return environment
 
+    def for_learning(self, environment: Environment) -> Environment:
+        """``environment``, changed by what holds in training only and never where a policy is judged; most change nothing."""
+        return environment
+
     def recipe(self, algorithm: str) -> Mapping[str, Any]:
         """Tables of settings for that kind of algorithm, between pistar's defaults and the user's own settings."""
         return {}
