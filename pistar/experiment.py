@@ -135,6 +135,14 @@ class Experiment:
         return Experiment(**parts)
 
 
+def find_world(name: str) -> dict[str, Any] | None:
+    """The [task] table of ``KIND:NAME`` or of an Atari game's id; None where the name is something else."""
+    kind, _, world = name.partition(":")
+    if kind in WORLDS and world:
+        return {"kind": kind, "id": world}
+    return {"kind": "atari", "id": name} if name.startswith("ALE/") else None
+
+
 def find_task(name: str) -> dict[str, Any]:
     """The [task] table that a name stands for.
 
@@ -143,11 +151,9 @@ def find_task(name: str) -> dict[str, Any]:
     """
     if name in TASKS.names():
         return {"kind": name}
-    kind, _, world = name.partition(":")
-    if kind in WORLDS and world:
-        return {"kind": kind, "id": world}
-    if name.startswith("ALE/"):
-        return {"kind": "atari", "id": name}
+    world = find_world(name)
+    if world is not None:
+        return world
     if ":" not in name:
         if not re.search(r"-v\d+$", name):
             hint = "A Gymnasium id such as CartPole-v1, or module:Class of your own environment or task, is a task too"

@@ -27,10 +27,12 @@ def actions(lanes: int, steps: int, seed: int = 0) -> list[torch.Tensor]:
     return list(torch.randint(4, (steps, lanes), generator=generator))
 
 
+@pytest.mark.slow  # a seeded reset boots the emulator, and the examination asks for hundreds
 def test_the_contract_holds() -> None:
     check_environment(lambda lanes: Atari(GAME, lanes, frame_limit=60), lanes=2, steps=24)
 
 
+@pytest.mark.slow
 def test_the_contract_holds_for_lives_as_episodes() -> None:
     # Starts are where a life was lost, so they follow the play and not the seed: lanes are examined as dependent ones.
     def make(lanes: int) -> ForLearning:
@@ -74,18 +76,31 @@ def reduced(screen: np.ndarray) -> np.ndarray:
     return weights(210, 84) @ screen @ weights(160, 84).T
 
 
+def test_equal_seeds_give_equal_games_whatever_the_other_lanes_do() -> None:
+    one, two, wide = Atari(GAME, 1), Atari(GAME, 1), Atari(GAME, 2, threads=2)
+    shown = [environment.reset(4) for environment in (one, two, wide)]
+    cut = torch.tensor([True])
+    for t, action in enumerate(actions(1, 30)):
+        if t == 15:
+            shown = [one.cut(cut), two.cut(cut), wide.cut(torch.tensor([True, False]))]
+        assert torch.equal(shown[0], shown[1])
+        assert torch.equal(shown[0][0], shown[2][0])
+        other = torch.tensor([int(action[0]), t % 4])
+        shown = [environment.step(a).observation for environment, a in ((one, action), (two, action), (wide, other))]
+
+
 def test_games_are_restored_by_playing_them_again() -> None:
-    environment, plan = Atari(GAME, 3), actions(3, 260)
+    environment, plan = Atari(GAME, 3), actions(3, 100)
     environment.reset(1)
-    for action in plan[:200]:
+    for action in plan[:60]:
         environment.step(action)
     environment.cut(torch.tensor([False, True, False]))
-    for action in plan[200:230]:
+    for action in plan[60:80]:
         environment.step(action)
     state, other = environment.save(), Atari(GAME, 3)
-    assert len(set(state["elapsed"].tolist())) == 3
+    assert state["elapsed"].tolist() == [80, 20, 80]
     other.restore(state)
-    for action in plan[230:]:
+    for action in plan[80:]:
         one, two = environment.step(action), other.step(action)
         assert torch.equal(one.observation, two.observation)
         assert torch.equal(one.reward, two.reward)
@@ -101,7 +116,7 @@ def test_training_clips_rewards_and_ends_lives_and_judging_does_neither() -> Non
     bare.reset(3)
     learning.reset(3)
     lives, lost = torch.full((2,), 5.0), 0
-    for action in actions(2, 150):
+    for action in actions(2, 110):
         raw, clipped = bare.step(action), learning.step(action)
         assert torch.equal(clipped.observation, raw.observation)  # the game goes on
         assert torch.equal(clipped.reward, raw.reward.clamp(-1, 1))
@@ -113,7 +128,7 @@ def test_training_clips_rewards_and_ends_lives_and_judging_does_neither() -> Non
             rows = fewer & ~raw.ended
             assert torch.equal(clipped.final_observation[rows], raw.observation[rows])
             lost += int(rows.sum())
-    assert lost > 3
+    assert lost > 1
 
 
 def test_names_lead_to_games() -> None:
