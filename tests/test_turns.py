@@ -271,3 +271,19 @@ def test_several_agents_share_a_frame() -> None:
     assert len(performance.outcomes) == 2
     assert frames[0].shape == (40, 60, 3)
     assert all(length <= 9 for _, length in performance.outcomes)
+
+
+def test_what_is_paid_in_the_turn_of_another_is_learned_from_without_any_foresight() -> None:
+    """At γ = 0 only the reward that is credited to the very action counts; by entries, all of it would come too late."""
+    table = {"kind": "pettingzoo", "id": "agents:Echo"}
+    layer = {
+        "training": {"steps": 12_000, "lanes": 16, "horizon": 32, "warm_up": 0, "learning_rate": 0.01},
+        "algorithm": {"kind": "ppo", "discount": 0.0, "minibatch": 128},
+        "policy": {"hidden": [8]},
+    }
+    session = Session(resolve(table, (layer, "the test")))
+    session.collector.start()
+    for _ in range(session.experiment.training.iterations):
+        rollout, _ = session.iterate(cut=False)
+        assert rollout.terminated.sum() == 0
+    assert session.collector.recent()[0] > 9.5  # of 10; chance gives 5

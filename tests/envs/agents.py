@@ -128,3 +128,51 @@ class Mixed(Storm):
 
     def observation_space(self, agent: str) -> Box:
         return Box(-10.0, 100.0, (4 if agent == "sailor_2" else 3,), np.float32)
+
+
+class Echo(AECEnv[str, Any, Any]):
+    """Two in turn see a bit each and should repeat it; whether one was right is paid once the *other* has moved. 10 turns."""
+
+    metadata = {"name": "echo", "render_modes": []}
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.possible_agents = ["left", "right"]
+        self.render_mode = None
+
+    def observation_space(self, agent: str) -> Box:
+        return Box(-1.0, 1.0, (1,), np.float32)
+
+    def action_space(self, agent: str) -> Discrete:
+        return Discrete(2)
+
+    def observe(self, agent: str) -> Any:
+        return np.array([2.0 * self.bit[agent] - 1], np.float32)
+
+    def reset(self, seed: int | None = None, options: Any = None) -> None:
+        self.random, self.agents, self.moves = np.random.default_rng(seed), self.possible_agents[:], 0
+        self.bit = {agent: int(self.random.integers(2)) for agent in self.agents}
+        self.owed = dict.fromkeys(self.agents, 0.0)
+        self.rewards, self._cumulative_rewards = dict.fromkeys(self.agents, 0.0), dict.fromkeys(self.agents, 0.0)
+        self.terminations, self.truncations = dict.fromkeys(self.agents, False), dict.fromkeys(self.agents, False)
+        self.infos: dict[str, Any] = {agent: {} for agent in self.agents}
+        self.agent_selection = self.agents[0]
+
+    def step(self, action: Any) -> None:
+        agent = self.agent_selection
+        if self.terminations[agent] or self.truncations[agent]:
+            self._was_dead_step(action)
+            return
+        other = self.possible_agents[self.possible_agents[0] == agent]
+        self._cumulative_rewards[agent] = 0.0
+        self._clear_rewards()
+        self.rewards[other], self.owed[other] = self.owed[other], 0.0
+        self.owed[agent] = float(int(action) == self.bit[agent])
+        self.bit[agent] = int(self.random.integers(2))
+        self.moves += 1
+        if self.moves == 20:
+            self.rewards[agent] = self.owed[agent]
+            self.truncations = dict.fromkeys(self.agents, True)
+        self.agent_selection = other
+        self._accumulate_rewards()
+        self._deads_step_first()
