@@ -18,7 +18,7 @@ from torch import Tensor
 
 from pistar import acting, seeding, turns
 from pistar.envs.environment import Environment
-from pistar.errors import EnvironmentFailure
+from pistar.errors import EnvironmentFailure, UsageError
 from pistar.normalization import RewardScale
 from pistar.policy import Policy
 from pistar.rollout import Rollout
@@ -32,6 +32,11 @@ class Collector:
     def __init__(
         self, environment: Environment, policy: Policy, *, seed: int, reward_scale: RewardScale | None = None
     ) -> None:
+        if environment.turn_based and policy.initial_memory(1) is not None:
+            raise UsageError(
+                f"the agents of {environment.name} act in turn, and a memory would have to wait for theirs; expected a policy "
+                "without one: choose another --policy, or let it see what it should remember"
+            )
         self.environment, self.policy, self.reward_scale = environment, policy, reward_scale
         self.generator = torch.Generator(device=environment.device).manual_seed(seeding.derive(seed, "noise"))
         self.seed = seed
