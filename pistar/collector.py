@@ -6,18 +6,20 @@ Parameters and moments stand still from the first step of a rollout to its last.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections import deque
 from typing import Any
 
 import numpy as np
 import torch
+from gymnasium.spaces import Discrete
 from torch import Tensor
 
-from pistar import acting, seeding
+from pistar import acting, seeding, turns
 from pistar.envs.environment import Environment
 from pistar.envs.wrappers import begins
-from pistar.errors import EnvironmentFailure
+from pistar.errors import EnvironmentFailure, UsageError
 from pistar.normalization import RewardScale
 from pistar.policy import Policy
 from pistar.rollout import Rollout
@@ -33,6 +35,11 @@ class Collector:
     def __init__(
         self, environment: Environment, policy: Policy, *, seed: int, reward_scale: RewardScale | None = None
     ) -> None:
+        if environment.turn_based and policy.initial_memory(1) is not None:
+            raise UsageError(
+                f"the agents of {environment.name} act in turn, and a memory would have to wait for theirs; expected a policy "
+                "without one: choose another --policy, or let it see what it should remember"
+            )
         self.environment, self.policy, self.reward_scale = environment, policy, reward_scale
         self.generator = torch.Generator(device=environment.device).manual_seed(seeding.derive(seed, "noise"))
         self.seed = seed
@@ -49,6 +56,7 @@ class Collector:
         self._acting: acting.Acting | None = None  # chosen at the first step: the policy may be moved until then
         self._running = np.zeros((2, environment.lanes))  # return and length of each lane's running episode
         self._raw: tuple[Tensor, Tensor, Tensor | None] | None = None  # reward, ended, weight of the last rollout
+        self._waiting: turns.Waiting | None = None  # where agents act in turn: actions whose outcome is still open
 
     def start(self, warm_up: int = 0) -> None:
         """Begin the first episodes; before that, ``warm_up`` uncounted random steps give the first moments."""
@@ -79,7 +87,8 @@ class Collector:
     def _random_action(self, observation: Tree) -> Tree:
         """As `random_action`; with a mask, what the head gives for outputs of 0 that are not forbidden."""
         if self.policy.mask is None:
-            return random_action(self.environment.spaces.action, self.environment.lanes, self.environment.device)
+            environment = self.environment
+            return random_action(environment.spaces.action, environment.lanes, environment.device, observation)
         head = self.policy.head
         outputs = torch.zeros(self.environment.lanes, head.size, device=self.environment.device)
         with torch.no_grad():
@@ -88,11 +97,13 @@ class Collector:
             return head.to_environment(allowed.sample(noise))
 
     def collect(self, horizon: int) -> Rollout:
-        """The next ``horizon`` steps of every lane.
+        """The next ``horizon`` steps of every lane; where agents act in turn, about so many turns of each.
 
         Raises EnvironmentFailure where an observation or a reward is not finite, with its lane and step.
         """
         environment, lanes = self.environment, self.environment.lanes
+        if environment.turn_based:
+            horizon *= environment.agents
         finals: list[tuple[Tensor, Tree]] = []
         first_row = self.is_first.clone()
         with torch.inference_mode(False), torch.no_grad():
@@ -127,6 +138,8 @@ class Collector:
         self, storage: Storage, action: Tree, log_prob: Tensor, finals: list[tuple[Tensor, Tree]], first_row: Tensor
     ) -> Rollout:
         self._check(storage)
+        if self.environment.turn_based:
+            return self._fold(storage, action, log_prob, finals)
         raw, ended = storage.reward, storage.terminated | storage.truncated
         weight = None if bool(storage.valid.all()) else storage.valid.to(raw.dtype)
         # An ignored action's entry begins an episode too, so that memory is fresh before and after it.
@@ -157,6 +170,19 @@ class Collector:
             streams={},
         )
 
+    def _fold(self, storage: Storage, action: Tree, log_prob: Tensor, finals: list[tuple[Tensor, Tree]]) -> Rollout:
+        """The rollout of a turn-based world; see `pistar.turns`."""
+        if self._waiting is None:
+            self._waiting = turns.Waiting.nothing(
+                self.observation, map_leaves(lambda x: x[0], action), torch.zeros_like(log_prob[0])
+            )
+        self._count(storage.reward, storage.terminated | storage.truncated, storage.valid)
+        self.info = storage.means()
+        rollout, self._waiting = turns.fold(storage, action, log_prob, finals, self.observation, self._waiting)
+        self._raw = (rollout.reward, rollout.ended, rollout.weight)
+        scale = 1.0 if self.reward_scale is None else self.reward_scale.factor
+        return dataclasses.replace(rollout, reward=rollout.reward * scale)
+
     def absorb(self, rollout: Rollout) -> None:
         """Move the moments of observations and rewards; called once the rollout has been learned from."""
         weight = None if rollout.weight is None else rollout.weight.flatten()
@@ -173,7 +199,7 @@ class Collector:
         rollout.truncated[-1] |= running
         rollout.final_index = torch.cat((rollout.final_index, index + last))
         rollout.final_observation = map_leaves(
-            lambda old, now: torch.cat((old, now[index])), rollout.final_observation, self.observation
+            lambda old, now: torch.cat((old, now[index])), rollout.final_observation, rollout.last_observation
         )
         if self._raw is not None:
             self._raw[1][-1] = True
@@ -182,6 +208,7 @@ class Collector:
         rollout.last_observation = self.observation
         self.is_first = everyone
         self._running[:] = 0.0
+        self._waiting = None
 
     def _check(self, storage: Storage) -> None:
         """Name the first lane and step whose reward or observation is not finite."""
@@ -203,7 +230,8 @@ class Collector:
 
     def _count(self, reward: Tensor, ended: Tensor, valid: Tensor) -> None:
         """Episode returns and lengths, in raw rewards."""
-        rewards = (reward * valid).double().cpu().numpy()
+        counted = reward if self.environment.turn_based else reward * valid
+        rewards = counted.double().cpu().numpy()
         ends, counts = ended.cpu().numpy(), valid.cpu().numpy()
         self.steps += int(counts.sum())
         total = np.concatenate((np.zeros((1, rewards.shape[1])), rewards.cumsum(0)))
@@ -240,6 +268,8 @@ class Collector:
             state["memory"] = self.memory
         if self.reward_scale is not None:
             state["reward_scale"] = self.reward_scale.state()
+        if self._waiting is not None:
+            state["waiting"] = self._waiting.to_state()
         return state
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -254,9 +284,16 @@ class Collector:
         self._running = state["running"].numpy().copy()
         if self.reward_scale is not None:
             self.reward_scale.load_state(state["reward_scale"])
+        self._waiting = turns.Waiting(**state["waiting"]) if "waiting" in state else None
 
 
-def random_action(space: Any, lanes: int, device: torch.device) -> Tree:
-    """One uniformly random action per lane from the space's own random stream: [B, ...]."""
-    samples = [space.sample() for _ in range(lanes)]
+def random_action(space: Any, lanes: int, device: torch.device, observation: Tree = None) -> Tree:
+    """One uniformly random action per lane from the space's own random stream: [B, ...].
+
+    Of a Discrete space only what the entry ``"action_mask"`` of the ``observation``, where it has one, allows.
+    """
+    masks: Any = [None] * lanes
+    if isinstance(space, Discrete) and isinstance(observation, dict) and "action_mask" in observation:
+        masks = observation["action_mask"].cpu().numpy().astype(np.int8)
+    samples = [space.sample(mask) if mask is not None else space.sample() for mask in masks]
     return map_leaves(lambda *x: torch.as_tensor(np.stack(x)).to(device), samples[0], *samples[1:])

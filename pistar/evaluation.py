@@ -37,6 +37,16 @@ class Episodes:
     lengths: np.ndarray
     success: np.ndarray | None = None
 
+    def of_worlds(self, agents: int) -> Episodes:
+        """Means over the ``agents`` lanes that share a world, which are no independent samples: [B / agents, quota]."""
+        if agents == 1:
+            return self
+
+        def mean(x: np.ndarray) -> np.ndarray:
+            return np.asarray(x.reshape(-1, agents, x.shape[1]).mean(1))
+
+        return Episodes(mean(self.returns), mean(self.lengths), None if self.success is None else mean(self.success))
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -108,7 +118,10 @@ def student_quantile(freedom: int) -> float:
 
 
 def play(environment: Environment, choose: Controller, quota: int, seed: int, success: str | None = None) -> Episodes:
-    """Run ``quota`` whole episodes on every lane; ``choose`` maps an observation [B, ...] to an environment action."""
+    """Run ``quota`` whole episodes on every lane; ``choose`` maps an observation [B, ...] to an environment action.
+
+    Where agents act in turn, what they earn and how they end counts in the turns of others too.
+    """
     lanes = environment.lanes
     returns, lengths = np.zeros((lanes, quota)), np.zeros((lanes, quota), dtype=np.int64)
     won = np.zeros((lanes, quota))
@@ -121,11 +134,14 @@ def play(environment: Environment, choose: Controller, quota: int, seed: int, su
         if isinstance(choose, PolicyController):
             choose.forget(begins(step))
         counted = number < quota
+        acted = counted
         if step.valid is not None:
-            counted &= step.valid.cpu().numpy()
+            acted = counted & step.valid.cpu().numpy()
+        if not environment.turn_based:
+            counted = acted
         slot = np.minimum(number, quota - 1)
         returns[lane, slot] += np.where(counted, step.reward.double().cpu().numpy(), 0.0)
-        lengths[lane, slot] += counted
+        lengths[lane, slot] += acted
         ended = step.ended.cpu().numpy() & counted
         if success is not None and success in step.info and ended.any():
             won[lane[ended], slot[ended]] = step.info[success].double().cpu().numpy()[ended]
@@ -169,7 +185,7 @@ def controller(policy: Policy, deterministic: bool, seed: int) -> PolicyControll
 
 
 def lanes_for(task: Task, episodes: int) -> int:
-    """As many lanes as the task allows that divide the episodes evenly; a function of these two alone."""
+    """As many lanes, or worlds of several, as the task allows that divide the episodes evenly; a function of these two."""
     return next(n for n in range(min(episodes, task.evaluation_lanes), 0, -1) if episodes % n == 0)
 
 
@@ -180,17 +196,18 @@ class Evaluator:
         self, task: Task, episodes: int, seed: int, deterministic: bool = True, execution: Execution | None = None
     ):
         self.task, self.episodes, self.seed, self.deterministic = task, episodes, seed, deterministic
-        self.environment = task.make(lanes_for(task, episodes), execution or Execution(), training=False)
+        self.worlds = lanes_for(task, episodes)
+        self.environment = task.make(self.worlds * task.agents, execution or Execution(), training=False)
 
     def judge(self, policy: Policy, baselines: bool = False) -> Judgement:
         """Mean and interval of the policy's return; with ``baselines``, the task's own on the same episodes."""
-        quota = self.episodes // self.environment.lanes
+        quota, agents = self.episodes // self.worlds, self.environment.agents
         choose = controller(policy, self.deterministic, seeding.derive(self.seed, "actions"))
-        mine = play(self.environment, choose, quota, self.seed, self.task.success)
+        mine = play(self.environment, choose, quota, self.seed, self.task.success).of_worlds(agents)
         compared = {}
         if baselines:
             for name, make in self.task.baselines().items():
-                theirs = play(self.environment, make(self.environment, self.seed), quota, self.seed)
+                theirs = play(self.environment, make(self.environment, self.seed), quota, self.seed).of_worlds(agents)
                 difference = mine.returns - theirs.returns
                 compared[name] = Comparison(
                     float(theirs.returns.mean()), float(difference.mean()), confidence(difference)

@@ -32,7 +32,8 @@ class Session:
             raise UsageError(f"device is 'cuda', but torch {torch.__version__} finds no CUDA here; use --device cpu")
         torch.set_num_threads(1)  # so that the first weights have the same bits whatever the threads
         self.experiment, self.algorithm = experiment, experiment.algorithm
-        self.environment = experiment.task.make(training.lanes, training.execution, training=training.stagger)
+        task = experiment.task
+        self.environment = task.for_learning(task.make(training.lanes, training.execution, training=training.stagger))
         generator = torch.Generator().manual_seed(seeding.derive(seed, "weights"))
         if training.device != self.environment.device.type:
             raise UsageError(

@@ -19,7 +19,7 @@ def random(environment: Environment, seed: int) -> Controller:
 
     space = environment.spaces.action
     space.seed(derive(seed, "random baseline") % 2**31)
-    return lambda observation: random_action(space, environment.lanes, environment.device)
+    return lambda observation: random_action(space, environment.lanes, environment.device, observation)
 
 
 def zero(environment: Environment, seed: int) -> Controller:
