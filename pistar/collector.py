@@ -17,9 +17,8 @@ from gymnasium.spaces import Discrete
 from torch import Tensor
 
 from pistar import acting, seeding, turns
-from pistar.envs.environment import Environment
-from pistar.envs.wrappers import begins
-from pistar.errors import EnvironmentFailure, UsageError
+from pistar.envs.environment import Environment, Step
+from pistar.errors import EnvironmentFailure
 from pistar.normalization import RewardScale
 from pistar.policy import Policy
 from pistar.rollout import Rollout
@@ -35,11 +34,6 @@ class Collector:
     def __init__(
         self, environment: Environment, policy: Policy, *, seed: int, reward_scale: RewardScale | None = None
     ) -> None:
-        if environment.turn_based and policy.initial_memory(1) is not None:
-            raise UsageError(
-                f"the agents of {environment.name} act in turn, and a memory would have to wait for theirs; expected a policy "
-                "without one: choose another --policy, or let it see what it should remember"
-            )
         self.environment, self.policy, self.reward_scale = environment, policy, reward_scale
         self.generator = torch.Generator(device=environment.device).manual_seed(seeding.derive(seed, "noise"))
         self.seed = seed
@@ -53,10 +47,17 @@ class Collector:
         self.is_first = torch.ones(environment.lanes, dtype=torch.bool, device=environment.device)
         self.episodes = 0  # that ended in the last rollout
         self.info: dict[str, float] = {}  # the environment's own scalars, their means over the last rollout
+        self.version: int | None = (
+            None  # updates behind the policy, told to rollouts where it is not the one that learns
+        )
         self._acting: acting.Acting | None = None  # chosen at the first step: the policy may be moved until then
         self._running = np.zeros((2, environment.lanes))  # return and length of each lane's running episode
         self._raw: tuple[Tensor, Tensor, Tensor | None] | None = None  # reward, ended, weight of the last rollout
         self._waiting: turns.Waiting | None = None  # where agents act in turn: actions whose outcome is still open
+        self._storage: Storage  # of the rollout that is under way, as these three
+        self._remembering: acting.RememberingActing | None = None
+        self._finals: list[tuple[Tensor, Tree]] = []  # (flat positions t · B + b, last observations)
+        self._first_row = self.is_first  # [B] where its first step begins an episode
 
     def start(self, warm_up: int = 0) -> None:
         """Begin the first episodes; before that, ``warm_up`` uncounted random steps give the first moments."""
@@ -101,54 +102,76 @@ class Collector:
 
         Raises EnvironmentFailure where an observation or a reward is not finite, with its lane and step.
         """
-        environment, lanes = self.environment, self.environment.lanes
+        environment = self.environment
         if environment.turn_based:
             horizon *= environment.agents
-        finals: list[tuple[Tensor, Tree]] = []
-        first_row = self.is_first.clone()
         with torch.inference_mode(False), torch.no_grad():
-            if self._acting is None or self._acting.policy is not self.policy or not self._acting.fits():
-                self._acting = acting.of(self.policy, environment.device)
-            remembering = self._acting if isinstance(self._acting, acting.RememberingActing) else None
-            if remembering is not None:
-                remembering.recall(self.memory, self.is_first)
-            self._acting.begin(horizon, lanes, self.generator)
-            storage = Storage(horizon, lanes, self.observation, environment.device)
+            self.begin(horizon)
             for t in range(horizon):
-                storage.before(t, self.observation)
-                step = environment.step(self._acting.act(t, self.observation))
-                storage.after(t, step)
-                if step.final_observation is not None:
-                    index = step.ended.nonzero().squeeze(-1)
-                    if len(index):
-                        finals.append((index + t * lanes, map_leaves(lambda x, i=index: x[i], step.final_observation)))
-                if remembering is not None:
-                    remembering.forget(begins(step))
-                self.observation = step.observation
-            # The environment owns what it returned; the next rollout starts from a copy.
-            self.observation = map_leaves(torch.clone, self.observation)
-            action, log_prob = self._acting.finish()
-        rollout = self._finish(storage, action, log_prob, finals, first_row)
+                self.take(t, environment.step(self.choose(t)))
+            return self.finish()
+
+    def begin(self, steps: int) -> None:
+        """Make ready for a rollout of so many steps: then, for each, `choose` and `take`, and at last `finish`."""
+        environment = self.environment
+        if self._acting is None or self._acting.policy is not self.policy or not self._acting.fits():
+            self._acting = acting.of(self.policy, environment.device)
+        if isinstance(self._acting, acting.RememberingActing):
+            self._acting.in_turn = environment.turn_based
+            self._acting.recall(self.memory, self.is_first)
+            self._remembering = self._acting
+        else:
+            self._remembering = None
+        self._first_row, self._finals = self.is_first.clone(), []
+        self._acting.begin(steps, environment.lanes, self.generator)
+        self._storage = Storage(steps, environment.lanes, self.observation, environment.device)
+
+    def choose(self, t: int) -> Tree:
+        """The action [B, ...] of step t."""
+        assert self._acting is not None
+        self._storage.before(t, self.observation)
+        return self._acting.act(t, self.observation)
+
+    def take(self, t: int, step: Step) -> None:
+        """Record what step t led to."""
+        self._storage.after(t, step)
+        if step.final_observation is not None:
+            index = step.ended.nonzero().squeeze(-1)
+            if len(index):
+                rows = map_leaves(lambda x: x[index], step.final_observation)
+                self._finals.append((index + t * len(step.reward), rows))
+        if self._remembering is not None:
+            self._remembering.follow(step)
+        self.observation = step.observation
+
+    def finish(self) -> Rollout:
+        """The rollout, once all its steps are taken."""
+        assert self._acting is not None
+        # The environment owns what it returned; the next rollout starts from a copy.
+        self.observation = map_leaves(torch.clone, self.observation)
+        action, log_prob = self._acting.finish()
+        storage, remembering = self._storage, self._remembering
+        self._check(storage)
         if remembering is not None:
-            self.memory, rollout.memory = remembering.memory, remembering.memories()
-            rollout.burn_in = self.policy.burn_in
+            self.memory = remembering.memory
+        if self.environment.turn_based:
+            return self._fold(storage, action, log_prob)
+        rollout = self._straight(storage, action, log_prob)
+        if remembering is not None:
+            rollout.memory, rollout.burn_in = remembering.memories(), self.policy.burn_in
         return rollout
 
-    def _finish(
-        self, storage: Storage, action: Tree, log_prob: Tensor, finals: list[tuple[Tensor, Tree]], first_row: Tensor
-    ) -> Rollout:
-        self._check(storage)
-        if self.environment.turn_based:
-            return self._fold(storage, action, log_prob, finals)
+    def _straight(self, storage: Storage, action: Tree, log_prob: Tensor) -> Rollout:
+        """The rollout of a world where all act in every step."""
         raw, ended = storage.reward, storage.terminated | storage.truncated
         weight = None if bool(storage.valid.all()) else storage.valid.to(raw.dtype)
         # An ignored action's entry begins an episode too, so that memory is fresh before and after it.
         starts = ended | ~storage.valid
-        is_first = torch.cat((first_row.unsqueeze(0), starts[:-1]))
+        is_first = torch.cat((self._first_row.unsqueeze(0), starts[:-1]))
         self.is_first = starts[-1].clone()
         self._raw = (raw, ended, weight)
         self._count(raw, ended, storage.valid)
-        self.info = storage.means()
+        self.info, finals = storage.means(), self._finals
         if finals:
             final_index = torch.cat([index for index, _ in finals])
             final = map_leaves(lambda *x: torch.cat(x), *[rows for _, rows in finals])
@@ -167,18 +190,30 @@ class Collector:
             last_observation=self.observation,
             final_observation=final,
             final_index=final_index,
-            streams={},
+            version=None if self.version is None else torch.full_like(raw, self.version, dtype=torch.int64),
         )
 
-    def _fold(self, storage: Storage, action: Tree, log_prob: Tensor, finals: list[tuple[Tensor, Tree]]) -> Rollout:
+    def _fold(self, storage: Storage, action: Tree, log_prob: Tensor) -> Rollout:
         """The rollout of a turn-based world; see `pistar.turns`."""
+        memory = None if self._remembering is None else self._remembering.memories()
         if self._waiting is None:
-            self._waiting = turns.Waiting.nothing(
-                self.observation, map_leaves(lambda x: x[0], action), torch.zeros_like(log_prob[0])
-            )
+            first = (map_leaves(lambda x: x[0], tree) for tree in (storage.observation, action, log_prob, memory))
+            self._waiting = turns.Waiting.nothing(*first)
         self._count(storage.reward, storage.terminated | storage.truncated, storage.valid)
         self.info = storage.means()
-        rollout, self._waiting = turns.fold(storage, action, log_prob, finals, self.observation, self._waiting)
+        rollout, self._waiting = turns.fold(
+            storage,
+            action,
+            log_prob,
+            self._finals,
+            self.observation,
+            self._waiting,
+            memory=memory,
+            segment=self.policy.segment,
+            burn_in=self.policy.burn_in,
+            version=self.version,
+        )
+        self.is_first = torch.from_numpy(self._waiting.fresh.copy()).to(self.is_first.device)
         self._raw = (rollout.reward, rollout.ended, rollout.weight)
         scale = 1.0 if self.reward_scale is None else self.reward_scale.factor
         return dataclasses.replace(rollout, reward=rollout.reward * scale)

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pistar import artefact, configuration, experiment, seeding
-from pistar.envs.environment import Environment
+from pistar import artefact, configuration, experiment, seeding, turns
+from pistar.envs.environment import Environment, Step
 from pistar.envs.wrappers import begins
 from pistar.errors import EnvironmentFailure, UsageError
 from pistar.policy import Policy
@@ -132,7 +132,7 @@ def play(environment: Environment, choose: Controller, quota: int, seed: int, su
         step = environment.step(choose(observation))
         observation = step.observation
         if isinstance(choose, PolicyController):
-            choose.forget(begins(step))
+            choose.follow(step, environment.turn_based)
         counted = number < quota
         acted = counted
         if step.valid is not None:
@@ -161,11 +161,12 @@ class PolicyController:
         self.policy, self.deterministic = policy, deterministic
         self.generator = torch.Generator().manual_seed(seed)
         self._memory: Any = None
+        self._before: Any = None  # the memory before the last call
         self._begins: Tensor | None = None
 
     def __call__(self, observation: Any) -> Any:
         """Act; a memory goes on from the call before."""
-        policy = self.policy
+        policy, self._before = self.policy, self._memory
         with torch.no_grad():
             outputs, self._memory = policy.outputs(observation, self._memory, self._begins)
             distribution = policy.head(outputs)
@@ -174,9 +175,13 @@ class PolicyController:
             noise = policy.head.noise(outputs.shape[:-1], self.generator, outputs.dtype, outputs.device)
             return policy.head.to_environment(distribution.sample(noise))
 
-    def forget(self, begins: Tensor) -> None:
-        """The next call's observations begin an episode on these lanes, [B] bool."""
-        self._begins = begins
+    def follow(self, step: Step, turn_based: bool) -> None:
+        """What the step that was chosen led to: where episodes begin, and whose turn it was where agents act in turn."""
+        if turn_based:
+            self._memory = turns.held(step, self._memory, self._before)
+            self._begins = turns.still_to_begin(step, self._begins)
+        else:
+            self._begins = begins(step)
 
 
 def controller(policy: Policy, deterministic: bool, seed: int) -> PolicyController:

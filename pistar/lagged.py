@@ -102,9 +102,8 @@ class LaggedCollector:
         self._apart = torch.equal(before, torch.get_rng_state())
 
     def _collect(self, horizon: int, version: int) -> Rollout:
-        rollout = self._collector.collect(horizon)
-        rollout.version = torch.full(rollout.shape, version, dtype=torch.int64, device=rollout.reward.device)
-        return rollout
+        self._collector.version = version
+        return self._collector.collect(horizon)
 
     def _wait(self) -> Rollout:
         """The rollout that is coming, once it is there."""

@@ -15,7 +15,6 @@ import torch
 
 from pistar import seeding
 from pistar.envs.environment import Environment
-from pistar.envs.wrappers import begins
 from pistar.errors import UsageError
 from pistar.evaluation import controller, require_fit
 from pistar.policy import Policy
@@ -61,7 +60,7 @@ class Performance:
             frame = self._draw(environment)
             yield caption(frame, [self._title(), f"step {length}  return {total:.4g}"])
             step = environment.step(choose(observation))
-            choose.forget(begins(step))
+            choose.follow(step, environment.turn_based)
             observation, steps = step.observation, steps - 1
             if step.valid is None or bool(step.valid.any()):
                 total, length = total + float(step.reward.mean()), length + 1

@@ -18,7 +18,6 @@ from pistar import estimators, serialization
 from pistar.algorithms.reinforce import whole_episodes
 from pistar.collector import Collector
 from pistar.envs.pettingzoo import PettingZoo
-from pistar.errors import UsageError
 from pistar.evaluation import Evaluator
 from pistar.experiment import Experiment, resolve
 from pistar.normalization import RewardScale
@@ -169,14 +168,6 @@ def test_returns_are_those_of_the_raw_game_and_steps_are_own_turns() -> None:
             totals += total.values()
     known = sorted(round(value, 4) for value in collecting.returns)
     assert all(round(total, 4) in known for total in totals)
-
-
-def test_a_memory_is_refused_where_it_would_count_the_turns_of_others() -> None:
-    environment = PettingZoo(Nim, 3)
-    policy = MLP(hidden=(8,)).build(environment.spaces, torch.Generator().manual_seed(0))
-    policy.initial_memory = lambda lanes: torch.zeros(lanes, 4)  # type: ignore[method-assign]
-    with pytest.raises(UsageError, match="act in turn"):
-        Collector(environment, policy, seed=0)
 
 
 def test_log_probabilities_are_those_of_the_policy_that_chose() -> None:

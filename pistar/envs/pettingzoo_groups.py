@@ -17,9 +17,10 @@ from gymnasium import spaces
 
 from pistar.envs import failures
 from pistar.envs.action_log import ActionLog
+from pistar.envs.batch import Batch
 from pistar.envs.environment import Spaces
 from pistar.envs.gym_lanes import BatchTensors
-from pistar.envs.lanes import Batch, scalars
+from pistar.envs.lanes import scalars
 from pistar.envs.layout import Array, Layout, SpaceMismatch, observed_space
 from pistar.errors import EnvironmentFailure, UnsupportedSpace
 
