@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from gymnasium.spaces import Discrete
 from torch import Tensor
 
 from pistar import acting, seeding, turns
+from pistar.envs.allowed import mask_in, random_action
 from pistar.envs.environment import Environment, Step
 from pistar.errors import EnvironmentFailure
 from pistar.normalization import RewardScale
@@ -41,9 +41,7 @@ class Collector:
         self.returns: deque[float] = deque(maxlen=100)  # of the last finished episodes, raw and undiscounted
         self.lengths: deque[int] = deque(maxlen=100)
         self.observation: Tree = None
-        self.memory: Tree = (
-            None  # [B, ...] the policy's memory after the last step; None: it has none, or has not begun
-        )
+        self.memory: Tree = None  # [B, ...] the policy's after the last step; None: it has none, or has not begun
         self.is_first = torch.ones(environment.lanes, dtype=torch.bool, device=environment.device)
         self.episodes = 0  # that ended in the last rollout
         self.info: dict[str, float] = {}  # the environment's own scalars, their means over the last rollout
@@ -66,14 +64,15 @@ class Collector:
         self.observation = map_leaves(torch.clone, self.environment.reset(seeding.derive(self.seed, "environment")))
 
     def _warm_up(self, steps: int) -> None:
-        """Random actions, uniform over the space (standard normal where it has no bounds)."""
+        """Random actions, uniform over what is allowed of the space (standard normal where it has no bounds)."""
         space = self.environment.spaces.action
         space.seed(seeding.derive(self.seed, "warm-up", "actions") % 2**31)
         observation = self.environment.reset(seeding.derive(self.seed, "warm-up"))
         seen, rewards, ended, valid = [], [], [], []
         for _ in range(steps):
             seen.append(map_leaves(torch.clone, observation))
-            step = self.environment.step(self._random_action(observation))
+            mask = mask_in(observation, self.policy.mask or self.environment.mask)
+            step = self.environment.step(random_action(space, self.environment.lanes, self.environment.device, mask))
             rewards.append(step.reward.clone())
             ended.append(step.ended.clone())
             valid.append(torch.ones_like(step.ended) if step.valid is None else step.valid.clone())
@@ -84,18 +83,6 @@ class Collector:
             reward = torch.stack(rewards)
             self.reward_scale.update(reward, torch.stack(ended), weight)
             self.reward_scale.discounted.zero_()
-
-    def _random_action(self, observation: Tree) -> Tree:
-        """As `random_action`; with a mask, what the head gives for outputs of 0 that are not forbidden."""
-        if self.policy.mask is None:
-            environment = self.environment
-            return random_action(environment.spaces.action, environment.lanes, environment.device, observation)
-        head = self.policy.head
-        outputs = torch.zeros(self.environment.lanes, head.size, device=self.environment.device)
-        with torch.no_grad():
-            noise = head.noise(outputs.shape[:-1], self.generator, outputs.dtype, outputs.device)
-            allowed = head(head.forbid(outputs, observation[self.policy.mask]))
-            return head.to_environment(allowed.sample(noise))
 
     def collect(self, horizon: int) -> Rollout:
         """The next ``horizon`` steps of every lane; where agents act in turn, about so many turns of each.
@@ -153,7 +140,8 @@ class Collector:
         storage, remembering = self._storage, self._remembering
         self._check(storage)
         if remembering is not None:
-            self.memory = remembering.memory
+            # Laid out as a checkpoint would give it back: the same numbers with other strides are multiplied otherwise.
+            self.memory = map_leaves(lambda x: x.clone(memory_format=torch.contiguous_format), remembering.memory)
         if self.environment.turn_based:
             return self._fold(storage, action, log_prob)
         rollout = self._straight(storage, action, log_prob)
@@ -320,15 +308,3 @@ class Collector:
         if self.reward_scale is not None:
             self.reward_scale.load_state(state["reward_scale"])
         self._waiting = turns.Waiting(**state["waiting"]) if "waiting" in state else None
-
-
-def random_action(space: Any, lanes: int, device: torch.device, observation: Tree = None) -> Tree:
-    """One uniformly random action per lane from the space's own random stream: [B, ...].
-
-    Of a Discrete space only what the entry ``"action_mask"`` of the ``observation``, where it has one, allows.
-    """
-    masks: Any = [None] * lanes
-    if isinstance(space, Discrete) and isinstance(observation, dict) and "action_mask" in observation:
-        masks = observation["action_mask"].cpu().numpy().astype(np.int8)
-    samples = [space.sample(mask) if mask is not None else space.sample() for mask in masks]
-    return map_leaves(lambda *x: torch.as_tensor(np.stack(x)).to(device), samples[0], *samples[1:])

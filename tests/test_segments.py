@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,14 +10,15 @@ import torch
 from composed_world import ComposedWorld, spaces_of
 from torch import Tensor
 
-from pistar import segments
+from pistar import segments, serialization
 from pistar.collector import Collector
 from pistar.errors import UsageError
 from pistar.learner import Learner
+from pistar.memories.memory import Memory
 from pistar.policies.mlp import MLP
 from pistar.policy import Policy
 from pistar.rollout import Rollout
-from pistar.tree import Tree, map_leaves
+from pistar.tree import Tree, leaves, map_leaves
 
 LANES, HORIZON = 4, 12
 TINY: dict[str, Any] = {"hidden": (5,), "memory_size": 6, "normalize": False}
@@ -217,3 +219,37 @@ def test_a_silent_agent_changes_nothing_that_is_learned() -> None:
         learner.differentiate(loss, batch)
         gradients.append(learner.gradient.clone())
     assert torch.equal(*gradients)
+
+
+class Turned(Memory):
+    """Its state is a view: the transpose of what lies in memory."""
+
+    def __init__(self, inputs: int, size: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.size = size
+        self.weight_x, self.weight_h = (
+            torch.nn.Parameter(torch.randn((size, n), generator=generator)) for n in (inputs, size)
+        )
+
+    def initial(self, lanes: int) -> Tensor:
+        return self.weight_x.new_zeros((lanes, self.size))
+
+    def step(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        after = torch.tanh(x @ self.weight_x.t() + state @ self.weight_h.t())
+        return after, after.t().contiguous().t()
+
+
+def test_a_memory_that_is_a_view_goes_on_bit_for_bit(tmp_path: Path) -> None:
+    spaces, length = spaces_of("box", "discrete", mask=False), 2  # no episode ends in the first rollout
+    kind = MLP(memory=f"{__name__}:Turned", segment=length, hidden=(8,), memory_size=8)
+    policy = kind.build(spaces, torch.Generator().manual_seed(0))
+    first, second = (Collector(ComposedWorld(spaces, 3, 1), policy, seed=0) for _ in range(2))
+    first.start()
+    for n in range(4):
+        first.collect(length)
+        path = tmp_path / f"{n}"
+        serialization.write(path, first.state(), "test")
+        second.load_state(serialization.read(path, "test")[0])
+        for rollouts in [[each.collect(length) for each in (first, second)] for _ in range(2)]:
+            for (where, mine), (_, theirs) in zip(*map(leaves, rollouts), strict=True):
+                assert where[-1] == "burn_in" or torch.equal(mine, theirs), where

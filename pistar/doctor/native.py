@@ -16,6 +16,7 @@ import torch
 from pistar.doctor import declared
 from pistar.doctor.findings import Diagnosis, Place, counted
 from pistar.doctor.running import LANES
+from pistar.envs.allowed import OnlyAllowed
 from pistar.envs.environment import Environment
 from pistar.errors import EnvironmentFailure
 from pistar.testing import ContractViolation, check_environment
@@ -32,7 +33,7 @@ def examine_native(
     diagnosis: Diagnosis, make: Callable[[int], Environment], steps: int, seed: int, agents: int = 1
 ) -> None:
     """All findings about ``make(lanes)``, where ``agents`` lanes share a world."""
-    environment = make(-(-LANES // agents) * agents)
+    environment = OnlyAllowed.around(make(-(-LANES // agents) * agents))
     try:
         spaces = environment.spaces
         declared.check_spaces(

@@ -121,6 +121,7 @@ class Environment(ABC):
     cuts_single_lanes: bool = True  # whether `cut` can restart single worlds (False: only all of them at once)
     agents: int = 1  # consecutive lanes that share a world
     turn_based: bool = False  # one agent of a world acts in each step
+    mask: str | None = None  # the observation's entry that tells which choices are allowed (`pistar.heads`); None: all
 
     @abstractmethod
     def reset(self, seed: int) -> Tree:

@@ -91,6 +91,7 @@ class PettingZoo(Environment):
         name, members = next(iter(groups.items()))
         group = Group(name, kinds[0], members, self.lanes // self.agents, self.name, replays)
         self.spaces: Spaces = group.spaces
+        self.mask = group.kind.mask
         return group
 
     def reset(self, seed: int) -> Tree:
@@ -286,11 +287,13 @@ class PettingZoo(Environment):
             raise failures.raised(self.name, call, error, None, self._steps) from error
 
 
-def spaces_of(target: targets.Target, api: Api = "auto", options: dict[str, Any] | None = None) -> tuple[Spaces, int]:
-    """What an agent of ``target`` sees and does, and how many share a world; makes one world and closes it."""
+def spaces_of(
+    target: targets.Target, api: Api = "auto", options: dict[str, Any] | None = None
+) -> tuple[Spaces, int, str | None]:
+    """What an agent of ``target`` sees and does, how many share a world, and which entry is their mask."""
     world = pettingzoo_worlds.make(target, api, options)
     agents = len(world.agents)
     world.environment.close()
     made = PettingZoo(target, agents, api=api, options=options)
     made.close()
-    return made.spaces, agents
+    return made.spaces, agents, made.mask

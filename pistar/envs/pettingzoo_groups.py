@@ -110,6 +110,11 @@ class Kind:
                 raise UnsupportedSpace(f"an action mask stands beside the action space {action}; expected Discrete")
             self.shown = spaces.Dict({**entries, MASK: spaces.MultiBinary(int(action.n))})
 
+    @property
+    def mask(self) -> str | None:
+        """The entry of what is shown that is the action mask, where there is one."""
+        return MASK if self.in_observation or self.in_info else None
+
     def shown_value(self, observation: Any, info: Mapping[str, Any]) -> Any:
         """An agent's observation with its mask."""
         if not (self.in_observation or self.in_info):

@@ -66,11 +66,16 @@ class Atari(Task):
         return ForLearning(environment, clip_rewards=self.clip_rewards, lives_are_episodes=self.lives_are_episodes)
 
     def recipe(self, algorithm: str) -> Mapping[str, Any]:
-        """Near Schulman et al. 2017 (Proximal policy optimization algorithms), table 5, for PPO; the clip range stands still."""
+        """Near Schulman et al. 2017 (Proximal policy optimization algorithms), table 5, for PPO; the clip range stands still.
+
+        The policy is the network of Mnih et al. 2015: convolutions, 512 units, and linear outputs.
+        """
         training = {"lanes": 8, "horizon": 128, "normalize_rewards": False, "warm_up": 0}
+        policy = {"kind": "mlp", "images": "convolutions", "hidden": []}
         if algorithm != "ppo":
-            return {"training": training}
+            return {"training": training, "policy": policy}
         return {
+            "policy": policy,
             "training": {**training, "steps": 10_000_000, "learning_rate": {"from": 2.5e-4, "to": 0.0}},
             "algorithm": {"clip": 0.1, "epochs": 3, "minibatch": 256, "entropy_weight": 0.01},
         }

@@ -66,8 +66,10 @@ class PettingZoo(Task):
         return Lanes(self.id, lanes, api=self.api, options=self.options, restoring=self.restoring, render=drawn)
 
     def recipe(self, algorithm: str) -> Mapping[str, Any]:
-        """Whole worlds."""
-        return {"training": {"lanes": -(-LANES // self.agents) * self.agents}}
+        """Whole worlds; where they give action masks, the policy keeps to them."""
+        table: dict[str, Any] = {"training": {"lanes": -(-LANES // self.agents) * self.agents}}
+        mask = self._told()[2]
+        return table if mask is None else {**table, "policy": {"kind": "mlp", "mask": mask}}
 
     def baselines(self) -> Mapping[str, Callable[[Environment, int], Controller]]:
         """Random actions."""
@@ -76,7 +78,7 @@ class PettingZoo(Task):
 
 @functools.lru_cache(maxsize=8)
 def told(target: str, api: Any, options: str) -> Any:
-    """(spaces of an agent, number of agents): a world is made to tell, once."""
+    """(spaces of an agent, number of agents, entry that is its action mask): a world is made to tell, once."""
     from pistar.envs.pettingzoo import spaces_of
 
     return spaces_of(target, api, json.loads(options))

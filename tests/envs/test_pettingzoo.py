@@ -11,7 +11,7 @@ import torch
 from agents import Mixed, Nim, Storm
 
 from pistar import experiment
-from pistar.collector import random_action
+from pistar.envs.allowed import mask_in, random_action
 from pistar.envs.environment import Environment, Step
 from pistar.envs.pettingzoo import PettingZoo
 from pistar.envs.wrappers import ActionDelay, TimeLimit
@@ -27,7 +27,8 @@ def played(environment: Environment, steps: int) -> list[tuple[Any, Any, Step]]:
     environment.spaces.action.seed(0)
     entries, observation = [], copied(environment.reset(SEED))
     for _ in range(steps):
-        action = random_action(environment.spaces.action, environment.lanes, environment.device, observation)
+        mask = mask_in(observation, environment.mask)
+        action = random_action(environment.spaces.action, environment.lanes, environment.device, mask)
         step = environment.step(action)
         final = None if step.final_observation is None else copied(step.final_observation)
         valid = torch.ones(environment.lanes, dtype=torch.bool) if step.valid is None else step.valid.clone()
