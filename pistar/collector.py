@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from pistar import acting, seeding, turns
-from pistar.envs.allowed import mask_in, random_action
+from pistar.envs.allowed import random_steps
 from pistar.envs.environment import Environment, Step
 from pistar.errors import EnvironmentFailure
 from pistar.normalization import RewardScale
@@ -60,28 +60,16 @@ class Collector:
     def start(self, warm_up: int = 0) -> None:
         """Begin the first episodes; before that, ``warm_up`` uncounted random steps give the first moments."""
         if warm_up > 0:
-            self._warm_up(-(-warm_up // self.environment.lanes))
+            mask = self.policy.mask or self.environment.mask
+            self.first_moments(*random_steps(self.environment, mask, self.seed, -(-warm_up // self.environment.lanes)))
         self.observation = map_leaves(torch.clone, self.environment.reset(seeding.derive(self.seed, "environment")))
 
-    def _warm_up(self, steps: int) -> None:
-        """Random actions, uniform over what is allowed of the space (standard normal where it has no bounds)."""
-        space = self.environment.spaces.action
-        space.seed(seeding.derive(self.seed, "warm-up", "actions") % 2**31)
-        observation = self.environment.reset(seeding.derive(self.seed, "warm-up"))
-        seen, rewards, ended, valid = [], [], [], []
-        for _ in range(steps):
-            seen.append(map_leaves(torch.clone, observation))
-            mask = mask_in(observation, self.policy.mask or self.environment.mask)
-            step = self.environment.step(random_action(space, self.environment.lanes, self.environment.device, mask))
-            rewards.append(step.reward.clone())
-            ended.append(step.ended.clone())
-            valid.append(torch.ones_like(step.ended) if step.valid is None else step.valid.clone())
-            observation = step.observation
-        weight = torch.stack(valid).float()
-        self.policy.absorb(map_leaves(lambda *x: torch.cat(x), seen[0], *seen[1:]), weight.flatten())
+    def first_moments(self, seen: Tree, reward: Tensor, ended: Tensor, valid: Tensor) -> None:
+        """The moments of `random_steps`, before anything is learned."""
+        weight = valid.float()
+        self.policy.absorb(map_leaves(lambda x: x.flatten(0, 1), seen), weight.flatten())
         if self.reward_scale is not None:
-            reward = torch.stack(rewards)
-            self.reward_scale.update(reward, torch.stack(ended), weight)
+            self.reward_scale.update(reward, ended, weight)
             self.reward_scale.discounted.zero_()
 
     def collect(self, horizon: int) -> Rollout:

@@ -37,13 +37,17 @@ class Episodes:
     lengths: np.ndarray
     success: np.ndarray | None = None
 
-    def of_worlds(self, agents: int) -> Episodes:
-        """Means over the ``agents`` lanes that share a world, which are no independent samples: [B / agents, quota]."""
+    def of_worlds(self, agents: int, chosen: Sequence[int] | None = None) -> Episodes:
+        """Means over the ``agents`` lanes that share a world, which are no independent samples: [B / agents, quota].
+
+        Only over the ``chosen`` agents of each world, where these are given.
+        """
         if agents == 1:
             return self
 
         def mean(x: np.ndarray) -> np.ndarray:
-            return np.asarray(x.reshape(-1, agents, x.shape[1]).mean(1))
+            worlds = x.reshape(-1, agents, x.shape[1])
+            return np.asarray((worlds if chosen is None else worlds[:, list(chosen)]).mean(1))
 
         return Episodes(mean(self.returns), mean(self.lengths), None if self.success is None else mean(self.success))
 
@@ -58,8 +62,25 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class Share:
+    """What the agents of one group had of the outcome: their mean return, and that under the baselines."""
+
+    mean: float
+    interval: tuple[float, float]  # 95 % of the mean
+    baselines: dict[str, Comparison] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """As `Judgement.to_json` has it."""
+        baselines = {
+            name: {"mean": c.mean, "difference": c.difference, "interval": list(c.interval)}
+            for name, c in self.baselines.items()
+        }
+        return {"mean": self.mean, "interval": list(self.interval), "baselines": baselines}
+
+
+@dataclass(frozen=True)
 class Judgement:
-    """The outcome of an evaluation."""
+    """The outcome of an evaluation; of several agents, the mean over all of a world, and each group's where they form groups."""
 
     task: str
     episodes: int
@@ -70,6 +91,7 @@ class Judgement:
     success: float | None = None
     baselines: dict[str, Comparison] = field(default_factory=dict)
     reference: Reference | None = None
+    groups: dict[str, Share] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The object that `pistar evaluate --json` prints."""
@@ -79,11 +101,10 @@ class Judgement:
             "mean": self.mean,
             "interval": list(self.interval),
             "length": self.length,
-            "baselines": {
-                name: {"mean": c.mean, "difference": c.difference, "interval": list(c.interval)}
-                for name, c in self.baselines.items()
-            },
+            "baselines": Share(self.mean, self.interval, self.baselines).to_json()["baselines"],
         }
+        if self.groups:
+            result["groups"] = {name: share.to_json() for name, share in self.groups.items()}
         if self.success is not None:
             result["success"] = self.success
         if self.reference is not None:
@@ -194,6 +215,16 @@ def lanes_for(task: Task, episodes: int) -> int:
     return next(n for n in range(min(episodes, task.evaluation_lanes), 0, -1) if episodes % n == 0)
 
 
+def share(played: Episodes, baselines: dict[str, Episodes], agents: int, chosen: Sequence[int] | None = None) -> Share:
+    """What all ``agents`` of a world, or the ``chosen`` of them, had of the policy's episodes and of the baselines'."""
+    mine, compared = played.of_worlds(agents, chosen).returns, {}
+    for name, each in baselines.items():
+        theirs = each.of_worlds(agents, chosen).returns
+        difference = mine - theirs
+        compared[name] = Comparison(float(theirs.mean()), float(difference.mean()), confidence(difference))
+    return Share(float(mine.mean()), confidence(mine), compared)
+
+
 class Evaluator:
     """Judges policies on one task with one seed; its environments are its own and are built once."""
 
@@ -210,25 +241,23 @@ class Evaluator:
         if policy.mask is not None:
             self.environment.mask = policy.mask  # baselines choose among what the policy may choose from
         choose = controller(policy, self.deterministic, seeding.derive(self.seed, "actions"))
-        mine = play(self.environment, choose, quota, self.seed, self.task.success).of_worlds(agents)
-        compared = {}
+        played = play(self.environment, choose, quota, self.seed, self.task.success)
+        theirs = {}
         if baselines:
-            for name, make in self.task.baselines().items():
-                theirs = play(self.environment, make(self.environment, self.seed), quota, self.seed).of_worlds(agents)
-                difference = mine.returns - theirs.returns
-                compared[name] = Comparison(
-                    float(theirs.returns.mean()), float(difference.mean()), confidence(difference)
-                )
+            made = ((name, make(self.environment, self.seed)) for name, make in self.task.baselines().items())
+            theirs = {name: play(self.environment, each, quota, self.seed) for name, each in made}
+        mine, whole = played.of_worlds(agents), share(played, theirs, agents)
         return Judgement(
             task=TASKS.kind_of(self.task),
             episodes=self.episodes,
-            mean=float(mine.returns.mean()),
-            interval=confidence(mine.returns),
+            mean=whole.mean,
+            interval=whole.interval,
             returns=tuple(mine.returns.ravel().tolist()),
             length=float(mine.lengths.mean()),
             success=None if mine.success is None else float(mine.success.mean()),
-            baselines=compared,
+            baselines=whole.baselines,
             reference=self.task.reference(policy),
+            groups={name: share(played, theirs, agents, who) for name, who in self.environment.groups.items()},
         )
 
     def close(self) -> None:

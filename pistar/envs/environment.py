@@ -23,6 +23,10 @@ Where ``turn_based``, one agent of a world acts in each step. Entries of the oth
 ignored, but count: what an agent earns and how it ends come in the step that leads to its own next turn or to its end,
 valid or not, and belong to its last valid entry. `pistar.turns` folds a lane to its own turns, so that γ applies once to each.
 
+Agents whose spaces differ form ``groups``: each has a name and the numbers of its agents within a world. Lanes are counted as
+ever, but observations and actions are dicts by group, every entry [B, ...]: in a lane's rows only the entry of its own group
+means anything, the others hold some element of their spaces and are ignored. `pistar.envs.groups` takes them apart.
+
 Episodes and seeds
 ------------------
 Episode k of lane b starts from ``seeding.episode_seed(seed, b, k)``, where ``seed`` is the argument of ``reset``; it never
@@ -48,6 +52,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -121,7 +126,8 @@ class Environment(ABC):
     cuts_single_lanes: bool = True  # whether `cut` can restart single worlds (False: only all of them at once)
     agents: int = 1  # consecutive lanes that share a world
     turn_based: bool = False  # one agent of a world acts in each step
-    mask: str | None = None  # the observation's entry that tells which choices are allowed (`pistar.heads`); None: all
+    groups: Mapping[str, tuple[int, ...]] = MappingProxyType({})  # name -> its agents in a world, where spaces differ
+    mask: str | dict[str, str] | None = None  # entry (by group) that tells which choices are allowed; None: all
 
     @abstractmethod
     def reset(self, seed: int) -> Tree:

@@ -1,13 +1,14 @@
 """PettingZoo environments as lanes: B = worlds × agents, stepped in this process.
 
-Agents of equal spaces are the lanes of one policy. An agent that ends before its world does waits, silenced by ``valid``,
-until the others have ended too. Where agents act in turn, ``environment`` says what a step is, and a lane's reward is what the
-agent earned since its own last turn. Episode k of world w starts from ``episode_seed(seed, w, k)``.
+Agents of equal spaces are the lanes of one policy; where spaces differ they form groups. An agent that ends before its world
+does waits, silenced by ``valid``, until the others have ended too. Where agents act in turn, ``environment`` says what a step
+is, and a lane's reward is what the agent earned since its own last turn. Episode k of world w starts from
+``episode_seed(seed, w, k)``.
 
 It differs from ``gym_lanes`` in that lanes end at different times within one world. Restoring replays each world's actions,
 or waits for boundaries where the world is not deterministic under its seed.
 
-What this leaves out: worker processes, and agents of different spaces, which need a policy each.
+What this leaves out: worker processes.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from torch import Tensor
 from pistar.envs import failures, pettingzoo_worlds, targets
 from pistar.envs.environment import Environment, Spaces, State, Step, Tree
 from pistar.envs.gym_lanes import as_arrays, lane_mask
-from pistar.envs.pettingzoo_groups import Group, Kind, sorted_by_kind
+from pistar.envs.pettingzoo_groups import Agents, Kind, Several, sorted_by_kind
 from pistar.envs.pettingzoo_targets import Api
-from pistar.errors import EnvironmentFailure, UnsupportedSpace, UsageError
+from pistar.errors import EnvironmentFailure, UsageError
 from pistar.seeding import episode_seed
 
 
@@ -56,7 +57,7 @@ class PettingZoo(Environment):
         self._steps = 0  # since `reset`
         self._worlds = [pettingzoo_worlds.make(target, api, options, render=render)]
         try:
-            self._group = self._only_group(restoring == "replay")
+            self._agents = self._all_agents(restoring == "replay")
             while len(self._worlds) < lanes // self.agents:
                 self._worlds.append(pettingzoo_worlds.make(target, api, options, render=render))
         except BaseException:
@@ -65,8 +66,8 @@ class PettingZoo(Environment):
         self._episode, self._elapsed = [0] * len(self._worlds), [0] * len(self._worlds)
         self._info: dict[str, Tensor] = {}
 
-    def _only_group(self, replays: bool) -> Group:
-        """The group of all agents; looks at a first reset to see where the action masks are."""
+    def _all_agents(self, replays: bool) -> Agents:
+        """The lanes; looks at a first reset to see where the action masks are."""
         world = self._worlds[0]
         self.agents, self.turn_based = len(world.agents), isinstance(world, pettingzoo_worlds.InTurn)
         if self.lanes < 1 or self.lanes % self.agents:
@@ -82,35 +83,31 @@ class PettingZoo(Environment):
             for index, agent in enumerate(world.agents)
         ]
         groups = sorted_by_kind(world.agents, kinds)
+        kind: Kind | Several = kinds[0]
         if len(groups) > 1:
-            parts = "; ".join(f"{name}: {[world.agents[i] for i in part]}" for name, part in groups.items())
-            raise UnsupportedSpace(
-                f"the agents of {self.name} have different spaces ({parts}); expected equal ones, since one policy acts for "
-                "all. Pad observations and actions to a common size in a wrapper of your own"
-            )
-        name, members = next(iter(groups.items()))
-        group = Group(name, kinds[0], members, self.lanes // self.agents, self.name, replays)
-        self.spaces: Spaces = group.spaces
-        self.mask = group.kind.mask
-        return group
+            kind, self.groups = Several(groups, kinds), {name: tuple(part) for name, part in groups.items()}
+        made = Agents(kind, self.agents, self.lanes // self.agents, self.name, replays)
+        self.spaces: Spaces = made.spaces
+        self.mask = kind.mask
+        return made
 
     def reset(self, seed: int) -> Tree:
         """Start episode 0 in every world; [B, ...]."""
         self._open()
         self._seed, self._steps = seed, 0
         self._episode = [0] * len(self._worlds)
-        self._group.clear()
+        self._agents.clear()
         for world in range(len(self._worlds)):
             self._begin(world)
-        self._group.publish(0, stepped=False)
-        return self._group.tensors.observation
+        self._agents.publish(0, stepped=False)
+        return self._agents.tensors.observation
 
     def step(self, action: Tree) -> Step:
         """Advance every world; ``valid`` marks the lanes whose action was taken."""
         self._open()
         if self._seed is None:
             raise UsageError("step was called before reset; call reset(seed) first")
-        group = self._group
+        group = self._agents
         arrays = group.actions.actions(as_arrays(action), self.lanes)
         if group.log:
             group.log.append(arrays)
@@ -128,7 +125,9 @@ class PettingZoo(Environment):
 
     def _step_world(self, number: int, actions: list[Any]) -> None:
         """One step of one world: ``actions`` of its agents."""
-        world, group, first = self._worlds[number], self._group, number * self.agents
+        world, group, first = self._worlds[number], self._agents, number * self.agents
+        if self.groups:
+            actions = [group.kind.own_action(action, index) for index, action in enumerate(actions)]
         group.valid[[first + index for index in world.acting]] = True
         outcome = world.step(actions, self._call)
         self._elapsed[number] += 1
@@ -150,7 +149,7 @@ class PettingZoo(Environment):
 
     def _finish(self, number: int) -> None:
         """The world is over: its next episode begins within the same step."""
-        group = self._group
+        group = self._agents
         for lane in range(*group.lanes_of(number).indices(self.lanes)):
             if group.playing[lane]:
                 group.stop(lane)
@@ -160,7 +159,7 @@ class PettingZoo(Environment):
     def _begin(self, number: int) -> None:
         """Start episode ``self._episode[number]`` of a world."""
         assert self._seed is not None
-        group, first = self._group, number * self.agents
+        group, first = self._agents, number * self.agents
         seed = episode_seed(self._seed, number, self._episode[number])
         options = None if self._reset_options is None else dict(self._reset_options)
         outcome = self._worlds[number].begin(seed, options, self._call)
@@ -185,14 +184,14 @@ class PettingZoo(Environment):
         for number in np.flatnonzero(mask.all(1)).tolist():
             self._episode[number] += 1
             self._begin(number)
-        self._group.publish(self._steps, stepped=False)
-        return self._group.tensors.observation
+        self._agents.publish(self._steps, stepped=False)
+        return self._agents.tensors.observation
 
     def save(self) -> State:
         """Each world's episode number and, in the tier ``replay``, the actions since its start."""
         if self._seed is None:
             raise UsageError("save was called before reset; call reset(seed) first")
-        group = self._group
+        group = self._agents
         state: State = {
             "restoring": self.restoring,
             "seed": self._seed,
@@ -223,7 +222,7 @@ class PettingZoo(Environment):
                 f"the state is of {len(state.get('episode', ()))} worlds and restoring = {state.get('restoring')!r}, but "
                 f"this environment has {len(self._worlds)} and {self.restoring!r}"
             )
-        group = self._group
+        group = self._agents
         self._seed, self._steps = int(state["seed"]), int(state["steps"])
         self._episode = np.asarray(state["episode"]).tolist()
         group.clear()
@@ -240,7 +239,7 @@ class PettingZoo(Environment):
 
     def _replay(self, number: int, steps: int, stored: dict[str, Any]) -> None:
         """Play a world's logged actions again, and require the stored observation bit for bit."""
-        group = self._group
+        group = self._agents
         assert group.log is not None
         lanes = range(*group.lanes_of(number).indices(self.lanes))
         columns = [group.actions.rows(group.log.of_lane(lane)) for lane in lanes]
@@ -289,8 +288,8 @@ class PettingZoo(Environment):
 
 def spaces_of(
     target: targets.Target, api: Api = "auto", options: dict[str, Any] | None = None
-) -> tuple[Spaces, int, str | None]:
-    """What an agent of ``target`` sees and does, how many share a world, and which entry is their mask."""
+) -> tuple[Spaces, int, str | dict[str, str] | None]:
+    """What an agent of ``target`` sees and does, how many share a world, and which entry is their mask, by group."""
     world = pettingzoo_worlds.make(target, api, options)
     agents = len(world.agents)
     world.environment.close()

@@ -1,9 +1,12 @@
-"""The agents of equal spaces in W worlds as lanes: their arrays, their action masks and what they did.
+"""The agents of W worlds as lanes: their arrays, their action masks and what they did.
 
-Lane w · n + i is agent i of the group's n in world w. An action mask that PettingZoo gives, as the entry ``"action_mask"`` of
-the observation or of the info, becomes the entry ``"action_mask"`` of the observation (MultiBinary), beside the entry
-``"observation"`` where the observation itself is no dict. Where a mask allows nothing, because it is not the agent's turn, it
-is shown as allowing all: what such an agent chooses is ignored.
+Lane w · n + i is agent i of n in world w. What one sees and does is its `Kind`; agents of different kinds form groups, and
+`Several` shows each lane a dict by group (`pistar.envs.environment`).
+
+An action mask that PettingZoo gives, as the entry ``"action_mask"`` of the observation or of the info, becomes the entry
+``"action_mask"`` of the observation (MultiBinary), beside the entry ``"observation"`` where the observation itself is no dict.
+Where a mask allows nothing, because it is not the agent's turn, it is shown as allowing all: what such an agent chooses is
+ignored.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from pistar.envs import failures
 from pistar.envs.action_log import ActionLog
 from pistar.envs.batch import Batch
 from pistar.envs.environment import Spaces
+from pistar.envs.groups import filler
 from pistar.envs.gym_lanes import BatchTensors
 from pistar.envs.lanes import scalars
 from pistar.envs.layout import Array, Layout, SpaceMismatch, observed_space
@@ -27,14 +31,12 @@ from pistar.errors import EnvironmentFailure, UnsupportedSpace
 MASK = "action_mask"
 
 
-class Group:
-    """``members``: the numbers of its agents within a world, in their order."""
+class Agents:
+    """``agents`` to a world, all of one kind or of several."""
 
-    def __init__(
-        self, name: str, kind: Kind, members: Sequence[int], worlds: int, world_name: str, replays: bool
-    ) -> None:
-        self.name, self.kind, self.members, self.world_name = name, kind, list(members), world_name
-        self.lanes = worlds * len(self.members)
+    def __init__(self, kind: Kind | Several, agents: int, worlds: int, world_name: str, replays: bool) -> None:
+        self.kind, self.agents, self.world_name = kind, agents, world_name
+        self.lanes = worlds * agents
         self.observations, self.actions = Layout(kind.shown, "observation"), Layout(kind.action, "action")
         self.spaces = Spaces(observed_space(kind.shown), kind.action)
         self.batch = Batch.allocate(self.observations, self.lanes)
@@ -48,7 +50,7 @@ class Group:
 
     def lanes_of(self, world: int) -> slice:
         """The lanes of a world."""
-        return slice(world * len(self.members), (world + 1) * len(self.members))
+        return slice(world * self.agents, (world + 1) * self.agents)
 
     def clear(self) -> None:
         """Nothing has happened yet."""
@@ -61,7 +63,7 @@ class Group:
     def show(self, lane: int, observation: Any, info: Mapping[str, Any], steps: int, *, final: bool = False) -> None:
         """Write what the lane sees; a ``final`` observation is also what it goes on showing while it waits."""
         try:
-            value = self.kind.shown_value(observation, info)
+            value = self.kind.shown_value(observation, info, lane % self.agents)
             self.observations.write(value, self.seen, lane)
             if final:
                 self.observations.write(value, self.batch.final_observation, lane)
@@ -115,7 +117,11 @@ class Kind:
         """The entry of what is shown that is the action mask, where there is one."""
         return MASK if self.in_observation or self.in_info else None
 
-    def shown_value(self, observation: Any, info: Mapping[str, Any]) -> Any:
+    def own_action(self, action: Any, agent: int) -> Any:
+        """What an agent's world is given."""
+        return action
+
+    def shown_value(self, observation: Any, info: Mapping[str, Any], agent: int) -> Any:
         """An agent's observation with its mask."""
         if not (self.in_observation or self.in_info):
             return observation
@@ -134,6 +140,26 @@ class Kind:
     __hash__ = None  # type: ignore[assignment]
 
 
+class Several:
+    """Agents of different kinds: dicts by group, in which only the entry of an agent's own group means anything."""
+
+    def __init__(self, groups: Mapping[str, Sequence[int]], kinds: Sequence[Kind]) -> None:
+        self._kinds, self._group = list(kinds), {agent: name for name, part in groups.items() for agent in part}
+        firsts = {name: kinds[part[0]] for name, part in groups.items()}
+        self.shown = spaces.Dict({name: kind.shown for name, kind in firsts.items()})
+        self.action = spaces.Dict({name: kind.action for name, kind in firsts.items()})
+        self.mask = {name: kind.mask for name, kind in firsts.items() if kind.mask is not None} or None
+        self._others = {name: filler(kind.shown) for name, kind in firsts.items()}
+
+    def own_action(self, action: Any, agent: int) -> Any:
+        """What an agent's world is given."""
+        return action[self._group[agent]]
+
+    def shown_value(self, observation: Any, info: Mapping[str, Any], agent: int) -> Any:
+        """An agent's observation with its mask, under its group's name; any element under the others'."""
+        return {**self._others, self._group[agent]: self._kinds[agent].shown_value(observation, info, agent)}
+
+
 def sorted_by_kind(agents: Sequence[Any], kinds: Sequence[Kind]) -> dict[str, list[int]]:
     """Group name -> numbers of its agents: those of equal spaces, called after what their names share."""
     parts: list[list[int]] = []
@@ -148,4 +174,5 @@ def sorted_by_kind(agents: Sequence[Any], kinds: Sequence[Kind]) -> dict[str, li
         names = [re.sub(r"[_\-\s]*\d*$", "", str(agents[index])) for index in part]
         name = names[0] if len(set(names)) == 1 and names[0] else "+".join(str(agents[index]) for index in part)
         named[name if name not in named else "+".join(str(agents[index]) for index in part)] = part
-    return named
+    # Names are keys of files and records, where these two lead deeper.
+    return {re.sub(r"[/.]", "-", name): part for name, part in named.items()}

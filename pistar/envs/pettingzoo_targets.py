@@ -1,6 +1,7 @@
 """From what a user names to a PettingZoo environment, with its agents acting together or in turn.
 
-A target is the name of one of PettingZoo's own environments (``"pistonball_v6"``, whichever family it is in), a module
+A target is the name of one of PettingZoo's own environments (``"pistonball_v6"``, whichever family it is in; the particle worlds
+of mpe2, which once were PettingZoo's, too), a module
 that has ``parallel_env`` or ``env`` as PettingZoo's have (``"mpe2.simple_spread_v3"``), ``"module:callable"`` or a callable.
 
 It differs from ``targets``, which knows Gymnasium's registry: PettingZoo's modules are found by their names alone.
@@ -9,6 +10,8 @@ It differs from ``targets``, which knows Gymnasium's registry: PettingZoo's modu
 from __future__ import annotations
 
 import importlib.util
+import pkgutil
+import re
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -65,8 +68,11 @@ def resolve(target: targets.Target, api: Api = "auto") -> Callable[..., Any]:
         if found is None:
             raise UsageError(f"{name} has no callable {path!r}, which the target {target!r} names")
         return found
-    if "." not in target:
-        return _own(target, api)
+    return _own(target, api) if "." not in target else _of_module(target, api)
+
+
+def _of_module(target: str, api: Api) -> Callable[..., Any]:
+    """What makes the environment of a module that is like PettingZoo's."""
     module = imported(target, target)
     for maker in MAKERS[api]:
         if callable(getattr(module, maker, None)):
@@ -96,7 +102,7 @@ def imported(module: str, target: str) -> Any:
 
 
 def _own(name: str, api: Api) -> Callable[..., Any]:
-    """What makes one of PettingZoo's own environments; underscores count as dashes, and its family may be left out."""
+    """What makes one of PettingZoo's own environments, or of mpe2's, which were; its family may be left out."""
     import pettingzoo
 
     together, turns = pettingzoo.parallel_registry, pettingzoo.aec_registry
@@ -104,11 +110,23 @@ def _own(name: str, api: Api) -> Callable[..., Any]:
     named = {plain(identifier): specification for identifier, specification in known.items()}
     specification = named.get(plain(name))
     if specification is None:
-        hint = "Other packages' environments are given by their module, as in pettingzoo:mpe2.simple_spread_v3"
-        raise UnknownName("PettingZoo environment", name, list(named), hint)
+        particles = moved_to("mpe2")
+        if plain(name) in particles:
+            return _of_module(f"mpe2.{plain(name)}", api)
+        hint = "Other packages' environments are given by their module, as in pettingzoo:my_package.my_world_v0"
+        raise UnknownName("PettingZoo environment", name, [*named, *particles], hint)
     module, _, maker = str(specification.entry_point).partition(":")
     made: Callable[..., Any] = getattr(imported(module, name), maker)
     return made
+
+
+def moved_to(package: str) -> list[str]:
+    """The environments of a package whose modules are named as PettingZoo's; none where it is not installed."""
+    found = importlib.util.find_spec(package)
+    if found is None or found.submodule_search_locations is None:
+        return []
+    modules = (module.name for module in pkgutil.iter_modules(found.submodule_search_locations))
+    return [name for name in modules if re.search(r"_v\d+$", name)]
 
 
 def plain(identifier: str) -> str:

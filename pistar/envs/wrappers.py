@@ -40,7 +40,7 @@ class Wrapper(Environment):
         self.name, self.spaces, self.lanes = environment.name, environment.spaces, environment.lanes
         self.restoring, self.device = environment.restoring, environment.device
         self.cuts_single_lanes, self.mask = environment.cuts_single_lanes, environment.mask
-        self.agents, self.turn_based = environment.agents, environment.turn_based
+        self.agents, self.turn_based, self.groups = environment.agents, environment.turn_based, environment.groups
 
     def reset(self, seed: int) -> Tree:
         """As the contract says."""

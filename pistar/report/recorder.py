@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from pistar.run import RunDirectory
 from pistar.tree import leaves
 
 if TYPE_CHECKING:
+    from pistar.grouped_session import GroupedSession
     from pistar.session import Session
 
 ENOUGH = 1_000_000  # entries of a leaf that its statistics look at
@@ -66,7 +68,13 @@ class Recorder:
         """Lengths of the record files, on the disk; what a checkpoint stores."""
         return {"metrics": self.metrics.offset(), "evaluations": self.evaluations.offset()}
 
-    def iteration(self, session: Session, rollout: Rollout, metrics: dict[str, float], steps: int) -> dict[str, Any]:
+    def iteration(
+        self,
+        session: Session | GroupedSession,
+        rollout: Rollout | Mapping[str, Rollout],
+        metrics: dict[str, float],
+        steps: int,
+    ) -> dict[str, Any]:
         """Write one iteration's record and return it.
 
         ``return`` and ``length`` are means over the last 100 training episodes, ``episodes`` those that ended in this
@@ -117,11 +125,15 @@ class Recorder:
         )
 
 
-def statistics(rollout: Rollout) -> dict[str, float]:
+def statistics(rollout: Rollout | Mapping[str, Rollout], group: tuple[str, ...] = ()) -> dict[str, float]:
     """Mean, deviation and extremes of every leaf of actions and observations: as the head sampled, as the task gave.
 
-    Over all entries that count; of a long rollout of large observations, over evenly spaced steps.
+    Over all entries that count; of a long rollout of large observations, over evenly spaced steps. Of several groups of
+    agents, those of each, with its name (``group``) before the leaf's.
     """
+    if isinstance(rollout, Mapping):
+        parts = [statistics(part, (name,)) for name, part in rollout.items()]
+        return {key: value for part in parts for key, value in part.items()}
     result: dict[str, float] = {}
     for name, tree in (("action", rollout.action), ("observation", rollout.observation)):
         for path, leaf in leaves(tree):
@@ -132,7 +144,7 @@ def statistics(rollout: Rollout) -> dict[str, float]:
                 continue
             deviation, mean = torch.std_mean(values, correction=0)
             least, greatest = torch.aminmax(values)
-            key = "/".join((name, *path))
+            key = "/".join((name, *group, *path))
             found = {"mean": mean, "deviation": deviation, "minimum": least, "maximum": greatest}
             result |= {f"{key}/{what}": float(value) for what, value in found.items()}
     return result

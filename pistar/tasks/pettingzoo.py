@@ -21,7 +21,7 @@ LANES = 16  # about so many, in whole worlds, where none are asked for
 
 @dataclass(frozen=True)
 class PettingZoo(Task):
-    """``id`` and how its agents act. One policy acts for all; an agent's return is judged, their mean in each episode."""
+    """``id`` and how its agents act. One policy acts for all of equal spaces; an agent's return is judged, their mean in each episode."""
 
     summary: ClassVar[str] = "any PettingZoo environment, several agents: pettingzoo:NAME in the place of the task"
     evaluation_lanes: ClassVar[int] = 10  # each is an environment object of its own
@@ -69,6 +69,8 @@ class PettingZoo(Task):
         """Whole worlds; where they give action masks, the policy keeps to them."""
         table: dict[str, Any] = {"training": {"lanes": -(-LANES // self.agents) * self.agents}}
         mask = self._told()[2]
+        if isinstance(mask, dict):  # by group; it is called the same in all that have one
+            mask = next(iter(mask.values()))
         return table if mask is None else {**table, "policy": {"kind": "mlp", "mask": mask}}
 
     def baselines(self) -> Mapping[str, Callable[[Environment, int], Controller]]:

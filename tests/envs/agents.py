@@ -124,10 +124,53 @@ class Nim(AECEnv[str, Any, Any]):
 
 
 class Mixed(Storm):
-    """Sailors of whom one sees more than the others."""
+    """Sailors, and a captain among them (the second) who sees the rounds twice and has a box to steer by.
+
+    What the captain steers counts as the action of a sailor does.
+    """
+
+    metadata = {"name": "mixed", "render_modes": ["rgb_array"]}
+
+    def __init__(self, limit: int = 9, masked: bool = False, render_mode: str | None = None) -> None:
+        super().__init__(limit, masked, render_mode)
+        self.possible_agents = ["sailor_0", "captain", "sailor_1"]
 
     def observation_space(self, agent: str) -> Box:
-        return Box(-10.0, 100.0, (4 if agent == "sailor_2" else 3,), np.float32)
+        return Box(-10.0, 100.0, (4 if agent == "captain" else 3,), np.float32)
+
+    def action_space(self, agent: str) -> Any:
+        return Box(0.5, 1.0, (1,), np.float32) if agent == "captain" else Discrete(2)
+
+    def _see(self) -> dict[str, Any]:
+        seen = super()._see()
+        if "captain" in seen:
+            seen["captain"] = np.append(seen["captain"], np.float32(self.rounds))
+        return seen
+
+    def _told(self) -> dict[str, Any]:
+        told = super()._told()
+        if self.masked and "captain" in told:
+            told["captain"] = {}
+        return told
+
+    def step(self, actions: dict[str, Any]) -> Any:
+        return super().step({agent: float(np.asarray(action).item()) for agent, action in actions.items()})
+
+
+class MixedNim(Nim):
+    """Nim whose first player sees the heap alone."""
+
+    metadata = {"name": "mixed nim", "render_modes": []}
+
+    def observation_space(self, agent: str) -> Any:
+        from gymnasium.spaces import Dict
+
+        size = 1 if agent == "player_0" else 2
+        return Dict({"observation": Box(0, 99, (size,), np.float32), "action_mask": Box(0, 1, (3,), np.int8)})
+
+    def observe(self, agent: str) -> Any:
+        seen = super().observe(agent)
+        return {**seen, "observation": seen["observation"][:1]} if agent == "player_0" else seen
 
 
 class Echo(AECEnv[str, Any, Any]):

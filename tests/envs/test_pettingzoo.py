@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from agents import Mixed, Nim, Storm
+from agents import Mixed, MixedNim, Nim, Storm
 
 from pistar import experiment
 from pistar.envs.allowed import mask_in, random_action
 from pistar.envs.environment import Environment, Step
 from pistar.envs.pettingzoo import PettingZoo
 from pistar.envs.wrappers import ActionDelay, TimeLimit
-from pistar.errors import EnvironmentFailure, UnknownName, UnsupportedSpace, UsageError
+from pistar.errors import EnvironmentFailure, UnknownName, UsageError
 from pistar.seeding import episode_seed
 from pistar.testing import check_environment
 
@@ -120,7 +120,9 @@ def test_in_turn_a_lane_earns_what_last_says_at_its_own_next_turn_and_all_of_it(
 
 
 @pytest.mark.parametrize(
-    "make", [Storm, Nim, lambda: Storm(masked=True), lambda: Nim(2)], ids=["together", "in turn", "masked", "two"]
+    "make",
+    [Storm, Nim, lambda: Storm(masked=True), lambda: Nim(2), Mixed, lambda: Mixed(masked=True), MixedNim],
+    ids=["together", "in turn", "masked", "two", "groups", "masked groups", "groups in turn"],
 )
 def test_the_contract_holds(make: Any) -> None:
     agents = PettingZoo(make, 6).agents
@@ -180,8 +182,6 @@ def test_cuts_take_whole_worlds() -> None:
 def test_what_cannot_be_is_refused_in_words() -> None:
     with pytest.raises(UsageError, match="a multiple of 3, such as 3"):
         PettingZoo(Storm, 4)
-    with pytest.raises(UnsupportedSpace, match="different spaces"):
-        PettingZoo(Mixed, 3)
     with pytest.raises(UnknownName, match="did you mean 'pursuit_v5'"):
         PettingZoo("pursuit_v4", 8)
     with pytest.raises(UsageError, match="act in turn"):

@@ -69,9 +69,18 @@ def check_declaration(environment: Environment, lanes: int) -> None:
             violate("declaration", f"spaces.{which} must be a gymnasium Space of one lane, received {space!r}")
     if environment.mask is not None:
         try:
-            require_mask(environment.spaces.observation, environment.mask, action_head(environment.spaces.action))
+            _require_masks(environment.spaces.observation, environment.spaces.action, environment.mask)
         except UsageError as error:
             violate("declaration", f"mask is {environment.mask!r}: {error}")
+
+
+def _require_masks(observation: Any, action: Any, mask: str | dict[str, str]) -> None:
+    """Raise UsageError where ``mask``, or that of a group, is none for its actions."""
+    if isinstance(mask, dict):
+        for group, name in mask.items():
+            _require_masks(observation[group], action[group], name)
+    else:
+        require_mask(observation, mask, action_head(action))
 
 
 def check_observation(environment: Environment, tree: Tree, whence: str, lanes: Tensor | None = None) -> None:
