@@ -101,7 +101,8 @@ class Session:
         self.learner.set_learning_rate(training.learning_rate.at(self.progress))
         if training.critic_learning_rate is not None:
             self.learner.set_learning_rate(training.critic_learning_rate.at(self.progress), "critic")
-        metrics = self.improve(rollout if self.replay is None else self.replay.add(rollout))
+        experience = rollout if self.replay is None else self.replay.add(rollout)
+        metrics = self.improve(experience)
         self.collector.absorb(rollout)
         self.iteration += 1
         return metrics

@@ -11,7 +11,7 @@ import torch
 from pistar import configuration
 from pistar.evaluation import Judgement
 from pistar.experiment import Experiment
-from pistar.report import jsonl
+from pistar.report import health, jsonl
 from pistar.report.jsonl import JsonLines
 from pistar.report.picture import learning_curve
 from pistar.report.profile import Profile
@@ -41,6 +41,7 @@ class Recorder:
     ) -> None:
         self.run, self.experiment = run, experiment
         self.profile: Profile | None = None
+        self._bounds: dict[str, health.Bounds] = {}  # by group; "" where there is but one policy
         training, done, new = experiment.training, 0, not run.tensorboard.exists()
         if offsets is not None:
             jsonl.truncate_to(run.metrics, offsets["metrics"])
@@ -92,7 +93,7 @@ class Recorder:
             "episodes": collector.episodes,
             **{f"update/{name}": value for name, value in metrics.items()},
             "update/learning_rate": training.learning_rate.at(before),
-            **statistics(rollout),
+            **self._facts(session, rollout),
             **{f"info/{name}": value for name, value in collector.info.items()},
         }
         if collector.reward_scale is not None:
@@ -103,6 +104,19 @@ class Recorder:
         for sink in self.sinks:
             sink.write(record)
         return record
+
+    def _facts(self, session: Any, rollout: Rollout | Mapping[str, Rollout], group: str = "") -> dict[str, Any]:
+        """`statistics` and, now and then, `health`; of several groups of agents, with their names in the keys."""
+        if isinstance(rollout, Mapping):
+            parts = {name: self._facts(session.members[name], part, name) for name, part in rollout.items()}
+            return {key.replace("/", f"/{n}/", 1): x for n, part in parts.items() for key, x in part.items()}
+        facts: dict[str, Any] = dict(statistics(rollout))
+        if health.due(session.iteration, rollout.reward.numel()):
+            bounds = self._bounds.get(group)
+            if bounds is None or bounds.policy is not session.policy:
+                bounds = self._bounds[group] = health.Bounds(session.policy)
+            facts |= {**health.unvarying(rollout), **bounds.shares(rollout), **health.pushes(session.learner)}
+        return facts
 
     def evaluation(self, judgement: Judgement, iteration: int, steps: int) -> None:
         """Write one evaluation's record."""
@@ -125,15 +139,11 @@ class Recorder:
         )
 
 
-def statistics(rollout: Rollout | Mapping[str, Rollout], group: tuple[str, ...] = ()) -> dict[str, float]:
+def statistics(rollout: Rollout) -> dict[str, float]:
     """Mean, deviation and extremes of every leaf of actions and observations: as the head sampled, as the task gave.
 
-    Over all entries that count; of a long rollout of large observations, over evenly spaced steps. Of several groups of
-    agents, those of each, with its name (``group``) before the leaf's.
+    Over all entries that count; of a long rollout of large observations, over evenly spaced steps.
     """
-    if isinstance(rollout, Mapping):
-        parts = [statistics(part, (name,)) for name, part in rollout.items()]
-        return {key: value for part in parts for key, value in part.items()}
     result: dict[str, float] = {}
     for name, tree in (("action", rollout.action), ("observation", rollout.observation)):
         for path, leaf in leaves(tree):
@@ -144,7 +154,7 @@ def statistics(rollout: Rollout | Mapping[str, Rollout], group: tuple[str, ...] 
                 continue
             deviation, mean = torch.std_mean(values, correction=0)
             least, greatest = torch.aminmax(values)
-            key = "/".join((name, *group, *path))
+            key = "/".join((name, *path))
             found = {"mean": mean, "deviation": deviation, "minimum": least, "maximum": greatest}
             result |= {f"{key}/{what}": float(value) for what, value in found.items()}
     return result

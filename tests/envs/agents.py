@@ -219,3 +219,49 @@ class Echo(AECEnv[str, Any, Any]):
         self.agent_selection = other
         self._accumulate_rewards()
         self._deads_step_first()
+
+
+class Duet(ParallelEnv[str, Any, Any]):
+    """A singer sees a bit and should repeat it; a dancer sees a place in [−1, 1] and should step there. 10 rounds, cut.
+
+    Each is paid for what it did alone: 1 for the bit, 1 − the distance for the step. A forbidden song is an error: in every
+    third round the singer may sing 1 only, which the mask says.
+    """
+
+    metadata = {"name": "duet", "render_modes": []}
+
+    def __init__(self) -> None:
+        self.possible_agents, self.render_mode = ["singer", "dancer"], None
+
+    def observation_space(self, agent: str) -> Any:
+        from gymnasium.spaces import Dict
+
+        if agent == "dancer":
+            return Box(-1.0, 1.0, (2,), np.float32)
+        return Dict({"observation": Box(-1.0, 1.0, (1,), np.float32), "action_mask": Box(0, 1, (2,), np.int8)})
+
+    def action_space(self, agent: str) -> Any:
+        return Box(-1.0, 1.0, (1,), np.float32) if agent == "dancer" else Discrete(2)
+
+    def _see(self) -> dict[str, Any]:
+        self.bit, self.place = int(self.random.integers(2)), float(self.random.uniform(-1, 1))
+        self.bit = 1 if self.rounds % 3 == 2 else self.bit
+        mask = np.array([self.rounds % 3 != 2, 1], np.int8)
+        return {
+            "singer": {"observation": np.array([2.0 * self.bit - 1], np.float32), "action_mask": mask},
+            "dancer": np.array([self.place, 1.0], np.float32),
+        }
+
+    def reset(self, seed: int | None = None, options: Any = None) -> Any:
+        self.random, self.agents, self.rounds = np.random.default_rng(seed), self.possible_agents[:], 0
+        return self._see(), {agent: {} for agent in self.agents}
+
+    def step(self, actions: dict[str, Any]) -> Any:
+        assert self.rounds % 3 != 2 or int(actions["singer"]) == 1, "a forbidden song"
+        step = float(np.asarray(actions["dancer"]).item())
+        reward = {"singer": float(int(actions["singer"]) == self.bit), "dancer": 1.0 - abs(step - self.place)}
+        self.rounds += 1
+        late = dict.fromkeys(self.agents, self.rounds == 10)
+        result = self._see(), reward, dict.fromkeys(self.agents, False), late, {agent: {} for agent in self.agents}
+        self.agents = [] if self.rounds == 10 else self.agents
+        return result
