@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+pytest.importorskip("pettingzoo", reason="needs pip install 'pistar[multi]'")
 sys.path.append(str(Path(__file__).parent / "envs"))
 from agents import Nim, Storm
 
@@ -18,8 +19,8 @@ from pistar import estimators, serialization
 from pistar.algorithms.reinforce import whole_episodes
 from pistar.collector import Collector
 from pistar.envs.pettingzoo import PettingZoo
-from pistar.evaluation import Evaluator
-from pistar.experiment import Experiment, resolve
+from pistar.evaluation import Evaluator, controller, play
+from pistar.experiment import Experiment, find_task, resolve
 from pistar.normalization import RewardScale
 from pistar.policies.mlp import MLP
 from pistar.rollout import Rollout
@@ -287,3 +288,39 @@ def test_what_is_paid_in_the_turn_of_another_is_learned_from_without_any_foresig
         rollout, _ = session.iterate(cut=False)
         assert rollout.terminated.sum() == 0
     assert session.collector.recent()[0] > 9.5  # of 10; chance gives 5
+
+
+@pytest.mark.parametrize("name", ["tictactoe_v3", "connect_four_v3"])
+def test_by_its_name_alone_a_game_is_played_by_its_rules(name: str) -> None:
+    """The recipe's policy never does what the mask forbids, in training, in warm-up and when judged."""
+    plan = resolve(find_task(f"pettingzoo:{name}"), ({"training": {"lanes": 8, "horizon": 16}}, "the test"))
+    session = Session(plan)
+    world, told = session.environment, 0
+    step = world.step
+
+    def checked(action: Any) -> Any:
+        nonlocal told
+        acts = shown["action_mask"].any(-1)
+        assert shown["action_mask"].gather(1, action.unsqueeze(1).long()).bool()[acts].all()
+        told += 1
+        outcome = step(action)
+        shown["action_mask"] = outcome.observation["action_mask"].clone()
+        return outcome
+
+    reset, shown = world.reset, {}
+
+    def started(seed: int) -> Any:
+        seen = reset(seed)
+        shown["action_mask"] = seen["action_mask"].clone()
+        return seen
+
+    world.step, world.reset = checked, started  # type: ignore[method-assign]
+    session.collector.start(100)
+    for _ in range(3):
+        rollout, _ = session.iterate(cut=False)
+        weight = torch.ones(rollout.shape) if rollout.weight is None else rollout.weight
+        allowed = rollout.observation["action_mask"].gather(2, rollout.action.unsqueeze(-1)).squeeze(-1)
+        assert (allowed > 0)[weight > 0].all()
+    play(world, controller(session.policy, False, 0), 2, 0)
+    assert told > 100
+    session.close()

@@ -175,3 +175,19 @@ def test_what_waits_for_its_outcome_keeps_the_version_that_chose_it() -> None:
             assert set(versions[1:]) <= {version}  # one action waits at most
             seen += [(version, each) for each in versions]
     assert any(older < newer for newer, older in seen)
+
+
+@pytest.mark.parametrize(("memory", "learned"), [("gru", True), ("none", False)])
+def test_what_was_seen_at_the_turn_before_is_learned_with_a_memory_only(memory: str, learned: bool) -> None:
+    layer = {
+        "training": {"steps": 16_000, "lanes": 16, "horizon": 32, "warm_up": 0, "learning_rate": 0.01},
+        "algorithm": {"kind": "ppo", "discount": 0.0, "minibatch": 128},
+        "policy": {"hidden": [8], "memory": memory, "memory_size": 8, "segment": 8},
+    }
+    session = Session(resolve({"kind": "pettingzoo", "id": "agents:Recall"}, (layer, "the test")))
+    session.collector.start()
+    for _ in range(session.experiment.training.iterations):
+        session.iterate(cut=False)
+    found = session.collector.recent()[0]
+    session.close()
+    assert (found > 8.0) == learned  # of 9; chance gives 4.5

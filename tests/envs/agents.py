@@ -265,3 +265,29 @@ class Duet(ParallelEnv[str, Any, Any]):
         result = self._see(), reward, dict.fromkeys(self.agents, False), late, {agent: {} for agent in self.agents}
         self.agents = [] if self.rounds == 10 else self.agents
         return result
+
+
+class Recall(Echo):
+    """As `Echo`, but what should be repeated is the bit that one saw at one's own turn before; paid at once, 10 turns each."""
+
+    metadata = {"name": "recall", "render_modes": []}
+
+    def reset(self, seed: int | None = None, options: Any = None) -> None:
+        super().reset(seed, options)
+        self.before: dict[str, int | None] = dict.fromkeys(self.agents)
+
+    def step(self, action: Any) -> None:
+        agent = self.agent_selection
+        if self.terminations[agent] or self.truncations[agent]:
+            self._was_dead_step(action)
+            return
+        self._cumulative_rewards[agent] = 0.0
+        self._clear_rewards()
+        self.rewards[agent] = float(self.before[agent] is not None and int(action) == self.before[agent])
+        self.before[agent], self.bit[agent] = self.bit[agent], int(self.random.integers(2))
+        self.moves += 1
+        if self.moves == 20:
+            self.truncations = dict.fromkeys(self.agents, True)
+        self.agent_selection = self.possible_agents[self.possible_agents[0] == agent]
+        self._accumulate_rewards()
+        self._deads_step_first()

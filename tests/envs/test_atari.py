@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import Any
 
 import gymnasium
 import numpy as np
 import pytest
 import torch
+
+pytest.importorskip("ale_py", reason="needs pip install 'pistar[atari]'")
+from gymnasium.wrappers import AtariPreprocessing, FrameStackObservation
 
 from pistar import experiment
 from pistar.envs.atari import Atari, ForLearning, game_of
@@ -65,6 +69,36 @@ def test_frames_are_those_of_the_emulator() -> None:
         assert torch.equal(step.observation[0, :-1], seen[-2][1:])
     assert step.info["lives"][0] == raw.ale.lives()
     assert score >= 10
+
+
+@pytest.mark.parametrize("game", ["ALE/Pong-v5", "ALE/Breakout-v5"])
+def test_observations_are_bit_for_bit_those_of_gymnasiums_preprocessing(game: str) -> None:
+    pytest.importorskip("cv2", reason="Gymnasium's AtariPreprocessing needs opencv-python-headless")
+    raw = gymnasium.make(game, frameskip=1, repeat_action_probability=0.0)
+    bare = AtariPreprocessing(raw, noop_max=0, frame_skip=4, screen_size=84, grayscale_obs=True)
+    reference, environment = FrameStackObservation(bare, 4, padding_type="zero"), Atari(game, 1, sticky=0.0)
+    seen, _ = reference.reset(seed=episode_seed(0, 0, 0))
+    assert np.array_equal(environment.reset(0)[0].numpy(), seen)
+    ended = 0
+    for action in actions(1, 400):
+        step = environment.step(action)
+        seen, reward, terminated, truncated, _ = reference.step(int(action[0]))
+        shown = step.observation if step.final_observation is None else step.final_observation
+        assert np.array_equal(shown[0].numpy(), seen)
+        assert (float(step.reward[0]), bool(step.terminated[0])) == (reward, terminated)
+        if terminated or truncated:
+            ended += 1
+            seen, _ = reference.reset(seed=episode_seed(0, 0, ended))
+            assert np.array_equal(step.observation[0].numpy(), seen)
+    assert ended > 0 or game == "ALE/Pong-v5"
+
+
+def test_by_its_name_alone_a_game_is_seen_by_convolutions() -> None:
+    plan = resolve(experiment.find_task(GAME), ({"training": {"lanes": 2}}, "the test"))
+    with closing(Session(plan)) as session:
+        layers = [module for module in session.policy.modules() if isinstance(module, torch.nn.Conv2d)]
+        assert [(each.in_channels, each.out_channels) for each in layers] == [(4, 32), (32, 64), (64, 64)]
+        assert plan.policy.hidden == ()
 
 
 def reduced(screen: np.ndarray) -> np.ndarray:

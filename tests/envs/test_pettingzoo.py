@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
+pytest.importorskip("pettingzoo", reason="needs pip install 'pistar[multi]'")
 from agents import Mixed, MixedNim, Nim, Storm
 
 from pistar import experiment
