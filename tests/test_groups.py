@@ -109,6 +109,12 @@ def test_every_group_records_what_its_own_agents_did() -> None:
     assert found > 60
 
 
+def test_groups_draw_noise_of_their_own() -> None:
+    with closing(begun(plan("MixedNim", lanes=3))) as session:
+        drawn = [member.collector.generator.get_state() for member in session.members.values()]  # type: ignore[union-attr]
+        assert not torch.equal(*drawn)
+
+
 def test_acting_and_learning_agree_in_every_group(session: GroupedSession) -> None:
     for _ in range(3):
         rollouts, _ = session.iterate(cut=False)
