@@ -56,6 +56,7 @@ class Member(Environment):
             final_observation=None if final is None else self.seen(final),
             valid=None if step.valid is None else rows(step.valid),
             info={name: rows(values) for name, values in step.info.items()},
+            streams={name: rows(values) for name, values in step.streams.items()},
         )
 
     def spread(self, action: Tree) -> Tree:
