@@ -5,7 +5,7 @@
     steps, lanes, learning_rate, ...     a field of [training]
     algorithm, policy                    a kind, or a table with one, or an instance
     ppo, mlp, arm-joint, ...             fields of that kind, refused where another kind is chosen
-    evaluation, checkpoints, ...         fields of that table
+    evaluation, reporting, ...           fields of that table
 
 ``pistar.train("cartpole", lanes=8, ppo={"clip": 0.1})`` and ``pistar train cartpole --lanes 8 --ppo.clip 0.1`` are the
 same mapping. Nothing here imports torch.
@@ -21,11 +21,24 @@ from typing import Any, NamedTuple
 
 from pistar import configuration, experiment
 from pistar.errors import UnknownName, UsageError
-from pistar.experiment import KINDS, TABLES, CheckpointSettings, EvaluationSettings, Experiment, Training
+from pistar.experiment import (
+    KINDS,
+    TABLES,
+    CheckpointSettings,
+    EvaluationSettings,
+    Experiment,
+    ReportingSettings,
+    Training,
+)
 from pistar.fields import field_types
 
 Table = Mapping[str, Any]
-PLAIN = {"training": Training, "evaluation": EvaluationSettings, "checkpoints": CheckpointSettings}
+PLAIN = {
+    "training": Training,
+    "evaluation": EvaluationSettings,
+    "checkpoints": CheckpointSettings,
+    "reporting": ReportingSettings,
+}
 
 
 def resolve(task: Table, settings: Mapping[str, Any], config: Path | None, source: str) -> Experiment:
