@@ -13,8 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pistar import segments
+from pistar import segments, turns
 from pistar.assembled import AssembledPolicy
+from pistar.envs.environment import Step
+from pistar.envs.wrappers import begins
 from pistar.errors import UsageError
 from pistar.kernels import network
 from pistar.policy import Policy
@@ -87,7 +89,9 @@ class RememberingActing(Acting):
         behind = policy.behind_memory() if type(policy) is AssembledPolicy and device.type == "cpu" else None
         made = None if behind is None or "outputs" in vars(policy) else network.of(behind)
         self._native = None if made is None else NativeActing(made)
+        self.in_turn = False  # whether agents act in turn: then the memory waits, and is kept before every step
         self.memory: Tree = None  # [B, ...] after the last step; None: all lanes begin an episode
+        self._before: Tree = None  # before it
         self._begins: Tensor | None = None  # [B] where the next step begins an episode; None: nowhere
         self._kept: dict[int, Tree] = {}  # step -> the memory before it
         self._starts: list[int] = []  # the steps before which it is kept, by segment
@@ -101,6 +105,14 @@ class RememberingActing(Acting):
         self.memory = memory
         self.forget(is_first)
 
+    def follow(self, step: Step) -> None:
+        """What a step means to the memory: episodes begin, and the turns of others do not count."""
+        if self.in_turn:
+            self.memory = turns.held(step, self.memory, self._before)
+            self.forget(turns.still_to_begin(step, self._begins))
+        else:
+            self.forget(begins(step))
+
     def forget(self, begins: Tensor) -> None:
         """The next step begins an episode on these lanes, [B] bool."""
         self._begins = begins if begins.device.type != "cpu" or bool(begins.any()) else None
@@ -108,21 +120,25 @@ class RememberingActing(Acting):
     def begin(self, horizon: int, lanes: int, generator: torch.Generator) -> None:
         """Draw the noise; raises UsageError where the rollout does not hold whole segments."""
         length = self.policy.segment
-        if horizon % length != 0:
+        if horizon % length != 0 and not self.in_turn:
             raise UsageError(
                 f"a horizon of {horizon} steps does not hold whole segments of {length}; expected a multiple, such as "
                 f"{-(-horizon // length) * length}: change --horizon, or the policy's segment"
             )
         if self.memory is None:
             self.memory = self.policy.initial_memory(lanes)
-        self._starts = [segments.start_of(k, length, self.policy.burn_in) for k in range(horizon // length)]
+        starts = range(horizon // length)
+        self._starts = [segments.start_of(k, length, self.policy.burn_in) for k in starts]
+        if self.in_turn:
+            self._starts = list(range(horizon))
         self._kept = {}
         (self._native or self._plain).begin(horizon, lanes, generator)
 
     def act(self, t: int, observation: Tree) -> Tree:
         """By the policy's own forward pass of one step."""
-        if t in self._starts:
+        if self.in_turn or t in self._starts:
             self._kept[t] = self.memory
+        self._before = self.memory
         if self._native is not None:
             assert isinstance(self.policy, AssembledPolicy)
             features, self.memory = self.policy.remember(observation, self.memory, self._begins)
@@ -135,7 +151,7 @@ class RememberingActing(Acting):
         return (self._native or self._plain).finish()
 
     def memories(self) -> Tree:
-        """The memory where segments begin: [T/L, B, ...]."""
+        """The memory where segments begin: [T/L, B, ...]; where agents act in turn, before every step: [T, B, ...]."""
         kept = [self._kept[t] for t in self._starts]
         return map_leaves(lambda *x: torch.stack(x), kept[0], *kept[1:])
 

@@ -18,6 +18,7 @@ import torch
 from pistar import __version__, configuration, serialization, spaces
 from pistar.envs.environment import Spaces
 from pistar.errors import ArtefactError, UsageError
+from pistar.grouped_policy import GroupedPolicy
 from pistar.policies import POLICIES
 from pistar.policy import Policy
 from pistar.registry import load as load_class
@@ -31,20 +32,32 @@ def save(policy: Policy, path: Path, provenance: dict[str, Any] | None = None) -
     Raises NumericalError where a parameter is NaN or infinite, StorageError where the disk refuses.
     """
     policy.require_finite()
+    header: dict[str, Any] = {"provenance": {"pistar": __version__, "torch": torch.__version__, **(provenance or {})}}
+    if isinstance(policy, GroupedPolicy):
+        header["groups"] = [[name, _described(part)] for name, part in policy.groups.items()]
+        serialization.write(path, {"groups": {n: _tensors(p) for n, p in policy.groups.items()}}, KIND, header)
+    else:
+        serialization.write(path, {"tensors": _tensors(policy)}, KIND, {**header, **_described(policy)})
+
+
+def _described(policy: Policy) -> dict[str, Any]:
+    """All but its tensors."""
     kind = POLICIES.kind_of(policy.kind)
     header: dict[str, Any] = {
         "policy": {"kind": kind, **configuration.to_table(policy.kind)},
         "observation_space": spaces.encode(policy.spaces.observation),
         "action_space": spaces.encode(policy.spaces.action),
         "dtype": str(next(policy.parameters()).dtype).removeprefix("torch."),
-        "provenance": {"pistar": __version__, "torch": torch.__version__, **(provenance or {})},
     }
     if ":" in kind:
         header["source_sha256"] = source_digest(type(policy.kind))
     if modules_of(policy.kind):
         header["module_sha256"] = {name: source_digest(import_class(name)) for name in modules_of(policy.kind)}
-    tensors = {name.replace(".", "/"): tensor for name, tensor in policy.state_dict().items()}
-    serialization.write(path, {"tensors": tensors}, KIND, header)
+    return header
+
+
+def _tensors(policy: Policy) -> dict[str, torch.Tensor]:
+    return {name.replace(".", "/"): tensor for name, tensor in policy.state_dict().items()}
 
 
 def load(path: str | Path, trust: str | None = None) -> Policy:
@@ -59,23 +72,33 @@ def load(path: str | Path, trust: str | None = None) -> Policy:
         path = path / "policy.safetensors"
     state, header = serialization.read(path, KIND)
     try:
-        table = dict(header["policy"])
-        kind = table.pop("kind")
-        space = Spaces(spaces.decode(header["observation_space"]), spaces.decode(header["action_space"]))
-        cls = _kind_class(kind, header, trust, path)
-        described = configuration.build(cls, table, str(path))
-        for name in modules_of(described):
-            require_trust(name, header.get("module_sha256", {}).get(name), trust, path)
-        policy: Policy = described.build(space, torch.Generator().manual_seed(0))
-        policy.to({"float32": torch.float32, "float64": torch.float64}[header["dtype"]])
-        tensors = {name.replace("/", "."): tensor for name, tensor in state["tensors"].items()}
-        policy.load_state_dict(tensors)
+        policy: Policy
+        if "groups" in header:
+            tensors = state["groups"]
+            policy = GroupedPolicy({n: _built(part, tensors[n], trust, path) for n, part in header["groups"]})
+        else:
+            policy = _built(header, state["tensors"], trust, path)
     except (ArtefactError, UsageError) as error:
         named = str(path) in str(error)
         raise ArtefactError(str(error) if named else f"{path}: {error}") from error
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise ArtefactError(f"{path}: its content does not fit the policy that it describes ({error})") from error
     return policy.eval()
+
+
+def _built(header: dict[str, Any], tensors: dict[str, torch.Tensor], trust: str | None, path: Path) -> Policy:
+    """The policy that `_described` describes."""
+    table = dict(header["policy"])
+    kind = table.pop("kind")
+    space = Spaces(spaces.decode(header["observation_space"]), spaces.decode(header["action_space"]))
+    cls = _kind_class(kind, header, trust, path)
+    described = configuration.build(cls, table, str(path))
+    for name in modules_of(described):
+        require_trust(name, header.get("module_sha256", {}).get(name), trust, path)
+    policy: Policy = described.build(space, torch.Generator().manual_seed(0))
+    policy.to({"float32": torch.float32, "float64": torch.float64}[header["dtype"]])
+    policy.load_state_dict({name.replace("/", "."): tensor for name, tensor in tensors.items()})
+    return policy
 
 
 def provenance(path: Path) -> dict[str, Any]:

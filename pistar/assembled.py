@@ -24,7 +24,7 @@ from pistar.heads import Head
 from pistar.memories.memory import Memory, forget
 from pistar.networks import FlatEncoder
 from pistar.policy import ActorCritic, Evaluation, Policy
-from pistar.segments import Segments
+from pistar.segments import Segments, advanced
 from pistar.tree import Tree, first_leaf, map_leaves
 
 
@@ -50,8 +50,12 @@ class Trunk(nn.Module):
         if segments.earlier is not None:
             state = self._brought_up_to_date(segments, state)
         x = self.encoder(self.view(segments.observation))
-        y, states = self.memory(x, state, segments.is_first)
-        return y, states
+        late = segments.late
+        if late is None:
+            y, states = self.memory(x, state, segments.is_first)
+            return y, states
+        y, states = self.memory(advanced(x, late), state, advanced(segments.is_first, late))
+        return advanced(y, late, back=True), map_leaves(lambda s: advanced(s, late, back=True), states)
 
     def _brought_up_to_date(self, segments: Segments, state: Tree) -> Tree:
         """The state after burn-in; a step that is not there changes nothing."""

@@ -6,6 +6,7 @@ Parameters and moments stand still from the first step of a rollout to its last.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections import deque
 from typing import Any
@@ -14,10 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pistar import acting, seeding
-from pistar.envs.allowed import mask_in, random_action
-from pistar.envs.environment import Environment
-from pistar.envs.wrappers import begins
+from pistar import acting, seeding, turns
+from pistar.envs.allowed import random_steps
+from pistar.envs.environment import Environment, Step
 from pistar.errors import EnvironmentFailure
 from pistar.normalization import RewardScale
 from pistar.policy import Policy
@@ -45,88 +45,109 @@ class Collector:
         self.is_first = torch.ones(environment.lanes, dtype=torch.bool, device=environment.device)
         self.episodes = 0  # that ended in the last rollout
         self.info: dict[str, float] = {}  # the environment's own scalars, their means over the last rollout
+        self.version: int | None = (
+            None  # updates behind the policy, told to rollouts where it is not the one that learns
+        )
         self._acting: acting.Acting | None = None  # chosen at the first step: the policy may be moved until then
         self._running = np.zeros((2, environment.lanes))  # return and length of each lane's running episode
         self._raw: tuple[Tensor, Tensor, Tensor | None] | None = None  # reward, ended, weight of the last rollout
+        self._waiting: turns.Waiting | None = None  # where agents act in turn: actions whose outcome is still open
+        self._storage: Storage  # of the rollout that is under way, as these three
+        self._remembering: acting.RememberingActing | None = None
+        self._finals: list[tuple[Tensor, Tree]] = []  # (flat positions t · B + b, last observations)
+        self._first_row = self.is_first  # [B] where its first step begins an episode
 
     def start(self, warm_up: int = 0) -> None:
         """Begin the first episodes; before that, ``warm_up`` uncounted random steps give the first moments."""
         if warm_up > 0:
-            self._warm_up(-(-warm_up // self.environment.lanes))
+            mask = self.policy.mask or self.environment.mask
+            self.first_moments(*random_steps(self.environment, mask, self.seed, -(-warm_up // self.environment.lanes)))
         self.observation = map_leaves(torch.clone, self.environment.reset(seeding.derive(self.seed, "environment")))
 
-    def _warm_up(self, steps: int) -> None:
-        """Random actions, uniform over what is allowed of the space (standard normal where it has no bounds)."""
-        space = self.environment.spaces.action
-        space.seed(seeding.derive(self.seed, "warm-up", "actions") % 2**31)
-        observation = self.environment.reset(seeding.derive(self.seed, "warm-up"))
-        seen, rewards, ended, valid = [], [], [], []
-        for _ in range(steps):
-            seen.append(map_leaves(torch.clone, observation))
-            mask = mask_in(observation, self.policy.mask or self.environment.mask)
-            step = self.environment.step(random_action(space, self.environment.lanes, self.environment.device, mask))
-            rewards.append(step.reward.clone())
-            ended.append(step.ended.clone())
-            valid.append(torch.ones_like(step.ended) if step.valid is None else step.valid.clone())
-            observation = step.observation
-        weight = torch.stack(valid).float()
-        self.policy.absorb(map_leaves(lambda *x: torch.cat(x), seen[0], *seen[1:]), weight.flatten())
+    def first_moments(self, seen: Tree, reward: Tensor, ended: Tensor, valid: Tensor) -> None:
+        """The moments of `random_steps`, before anything is learned."""
+        weight = valid.float()
+        self.policy.absorb(map_leaves(lambda x: x.flatten(0, 1), seen), weight.flatten())
         if self.reward_scale is not None:
-            reward = torch.stack(rewards)
-            self.reward_scale.update(reward, torch.stack(ended), weight)
+            self.reward_scale.update(reward, ended, weight)
             self.reward_scale.discounted.zero_()
 
     def collect(self, horizon: int) -> Rollout:
-        """The next ``horizon`` steps of every lane.
+        """The next ``horizon`` steps of every lane; where agents act in turn, about so many turns of each.
 
         Raises EnvironmentFailure where an observation or a reward is not finite, with its lane and step.
         """
-        environment, lanes = self.environment, self.environment.lanes
-        finals: list[tuple[Tensor, Tree]] = []
-        first_row = self.is_first.clone()
+        environment = self.environment
+        if environment.turn_based:
+            horizon *= environment.agents
         with torch.inference_mode(False), torch.no_grad():
-            if self._acting is None or self._acting.policy is not self.policy or not self._acting.fits():
-                self._acting = acting.of(self.policy, environment.device)
-            remembering = self._acting if isinstance(self._acting, acting.RememberingActing) else None
-            if remembering is not None:
-                remembering.recall(self.memory, self.is_first)
-            self._acting.begin(horizon, lanes, self.generator)
-            storage = Storage(horizon, lanes, self.observation, environment.device)
+            self.begin(horizon)
             for t in range(horizon):
-                storage.before(t, self.observation)
-                step = environment.step(self._acting.act(t, self.observation))
-                storage.after(t, step)
-                if step.final_observation is not None:
-                    index = step.ended.nonzero().squeeze(-1)
-                    if len(index):
-                        finals.append((index + t * lanes, map_leaves(lambda x, i=index: x[i], step.final_observation)))
-                if remembering is not None:
-                    remembering.forget(begins(step))
-                self.observation = step.observation
-            # The environment owns what it returned; the next rollout starts from a copy.
-            self.observation = map_leaves(torch.clone, self.observation)
-            action, log_prob = self._acting.finish()
-        rollout = self._finish(storage, action, log_prob, finals, first_row)
+                self.take(t, environment.step(self.choose(t)))
+            return self.finish()
+
+    def begin(self, steps: int) -> None:
+        """Make ready for a rollout of so many steps: then, for each, `choose` and `take`, and at last `finish`."""
+        environment = self.environment
+        if self._acting is None or self._acting.policy is not self.policy or not self._acting.fits():
+            self._acting = acting.of(self.policy, environment.device)
+        if isinstance(self._acting, acting.RememberingActing):
+            self._acting.in_turn = environment.turn_based
+            self._acting.recall(self.memory, self.is_first)
+            self._remembering = self._acting
+        else:
+            self._remembering = None
+        self._first_row, self._finals = self.is_first.clone(), []
+        self._acting.begin(steps, environment.lanes, self.generator)
+        self._storage = Storage(steps, environment.lanes, self.observation, environment.device)
+
+    def choose(self, t: int) -> Tree:
+        """The action [B, ...] of step t."""
+        assert self._acting is not None
+        self._storage.before(t, self.observation)
+        return self._acting.act(t, self.observation)
+
+    def take(self, t: int, step: Step) -> None:
+        """Record what step t led to."""
+        self._storage.after(t, step)
+        if step.final_observation is not None:
+            index = step.ended.nonzero().squeeze(-1)
+            if len(index):
+                rows = map_leaves(lambda x: x[index], step.final_observation)
+                self._finals.append((index + t * len(step.reward), rows))
+        if self._remembering is not None:
+            self._remembering.follow(step)
+        self.observation = step.observation
+
+    def finish(self) -> Rollout:
+        """The rollout, once all its steps are taken."""
+        assert self._acting is not None
+        # The environment owns what it returned; the next rollout starts from a copy.
+        self.observation = map_leaves(torch.clone, self.observation)
+        action, log_prob = self._acting.finish()
+        storage, remembering = self._storage, self._remembering
+        self._check(storage)
         if remembering is not None:
             # Laid out as a checkpoint would give it back: the same numbers with other strides are multiplied otherwise.
             self.memory = map_leaves(lambda x: x.clone(memory_format=torch.contiguous_format), remembering.memory)
-            rollout.memory = remembering.memories()
-            rollout.burn_in = self.policy.burn_in
+        if self.environment.turn_based:
+            return self._fold(storage, action, log_prob)
+        rollout = self._straight(storage, action, log_prob)
+        if remembering is not None:
+            rollout.memory, rollout.burn_in = remembering.memories(), self.policy.burn_in
         return rollout
 
-    def _finish(
-        self, storage: Storage, action: Tree, log_prob: Tensor, finals: list[tuple[Tensor, Tree]], first_row: Tensor
-    ) -> Rollout:
-        self._check(storage)
+    def _straight(self, storage: Storage, action: Tree, log_prob: Tensor) -> Rollout:
+        """The rollout of a world where all act in every step."""
         raw, ended = storage.reward, storage.terminated | storage.truncated
         weight = None if bool(storage.valid.all()) else storage.valid.to(raw.dtype)
         # An ignored action's entry begins an episode too, so that memory is fresh before and after it.
         starts = ended | ~storage.valid
-        is_first = torch.cat((first_row.unsqueeze(0), starts[:-1]))
+        is_first = torch.cat((self._first_row.unsqueeze(0), starts[:-1]))
         self.is_first = starts[-1].clone()
         self._raw = (raw, ended, weight)
         self._count(raw, ended, storage.valid)
-        self.info = storage.means()
+        self.info, finals = storage.means(), self._finals
         if finals:
             final_index = torch.cat([index for index, _ in finals])
             final = map_leaves(lambda *x: torch.cat(x), *[rows for _, rows in finals])
@@ -145,8 +166,33 @@ class Collector:
             last_observation=self.observation,
             final_observation=final,
             final_index=final_index,
-            streams={},
+            version=None if self.version is None else torch.full_like(raw, self.version, dtype=torch.int64),
         )
+
+    def _fold(self, storage: Storage, action: Tree, log_prob: Tensor) -> Rollout:
+        """The rollout of a turn-based world; see `pistar.turns`."""
+        memory = None if self._remembering is None else self._remembering.memories()
+        if self._waiting is None:
+            first = (map_leaves(lambda x: x[0], tree) for tree in (storage.observation, action, log_prob, memory))
+            self._waiting = turns.Waiting.nothing(*first)
+        self._count(storage.reward, storage.terminated | storage.truncated, storage.valid)
+        self.info = storage.means()
+        rollout, self._waiting = turns.fold(
+            storage,
+            action,
+            log_prob,
+            self._finals,
+            self.observation,
+            self._waiting,
+            memory=memory,
+            segment=self.policy.segment,
+            burn_in=self.policy.burn_in,
+            version=self.version,
+        )
+        self.is_first = torch.from_numpy(self._waiting.fresh.copy()).to(self.is_first.device)
+        self._raw = (rollout.reward, rollout.ended, rollout.weight)
+        scale = 1.0 if self.reward_scale is None else self.reward_scale.factor
+        return dataclasses.replace(rollout, reward=rollout.reward * scale)
 
     def absorb(self, rollout: Rollout) -> None:
         """Move the moments of observations and rewards; called once the rollout has been learned from."""
@@ -164,7 +210,7 @@ class Collector:
         rollout.truncated[-1] |= running
         rollout.final_index = torch.cat((rollout.final_index, index + last))
         rollout.final_observation = map_leaves(
-            lambda old, now: torch.cat((old, now[index])), rollout.final_observation, self.observation
+            lambda old, now: torch.cat((old, now[index])), rollout.final_observation, rollout.last_observation
         )
         if self._raw is not None:
             self._raw[1][-1] = True
@@ -173,6 +219,7 @@ class Collector:
         rollout.last_observation = self.observation
         self.is_first = everyone
         self._running[:] = 0.0
+        self._waiting = None
 
     def _check(self, storage: Storage) -> None:
         """Name the first lane and step whose reward or observation is not finite."""
@@ -194,7 +241,8 @@ class Collector:
 
     def _count(self, reward: Tensor, ended: Tensor, valid: Tensor) -> None:
         """Episode returns and lengths, in raw rewards."""
-        rewards = (reward * valid).double().cpu().numpy()
+        counted = reward if self.environment.turn_based else reward * valid
+        rewards = counted.double().cpu().numpy()
         ends, counts = ended.cpu().numpy(), valid.cpu().numpy()
         self.steps += int(counts.sum())
         total = np.concatenate((np.zeros((1, rewards.shape[1])), rewards.cumsum(0)))
@@ -231,6 +279,8 @@ class Collector:
             state["memory"] = self.memory
         if self.reward_scale is not None:
             state["reward_scale"] = self.reward_scale.state()
+        if self._waiting is not None:
+            state["waiting"] = self._waiting.to_state()
         return state
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -245,3 +295,4 @@ class Collector:
         self._running = state["running"].numpy().copy()
         if self.reward_scale is not None:
             self.reward_scale.load_state(state["reward_scale"])
+        self._waiting = turns.Waiting(**state["waiting"]) if "waiting" in state else None

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pistar import artefact, configuration, experiment, seeding
-from pistar.envs.environment import Environment
+from pistar import artefact, configuration, experiment, seeding, turns
+from pistar.envs.environment import Environment, Step
 from pistar.envs.wrappers import begins
 from pistar.errors import EnvironmentFailure, UsageError
 from pistar.policy import Policy
@@ -37,6 +37,20 @@ class Episodes:
     lengths: np.ndarray
     success: np.ndarray | None = None
 
+    def of_worlds(self, agents: int, chosen: Sequence[int] | None = None) -> Episodes:
+        """Means over the ``agents`` lanes that share a world, which are no independent samples: [B / agents, quota].
+
+        Only over the ``chosen`` agents of each world, where these are given.
+        """
+        if agents == 1:
+            return self
+
+        def mean(x: np.ndarray) -> np.ndarray:
+            worlds = x.reshape(-1, agents, x.shape[1])
+            return np.asarray((worlds if chosen is None else worlds[:, list(chosen)]).mean(1))
+
+        return Episodes(mean(self.returns), mean(self.lengths), None if self.success is None else mean(self.success))
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -48,8 +62,25 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class Share:
+    """What the agents of one group had of the outcome: their mean return, and that under the baselines."""
+
+    mean: float
+    interval: tuple[float, float]  # 95 % of the mean
+    baselines: dict[str, Comparison] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """As `Judgement.to_json` has it."""
+        baselines = {
+            name: {"mean": c.mean, "difference": c.difference, "interval": list(c.interval)}
+            for name, c in self.baselines.items()
+        }
+        return {"mean": self.mean, "interval": list(self.interval), "baselines": baselines}
+
+
+@dataclass(frozen=True)
 class Judgement:
-    """The outcome of an evaluation."""
+    """The outcome of an evaluation; of several agents, the mean over all of a world, and each group's where they form groups."""
 
     task: str
     episodes: int
@@ -60,6 +91,7 @@ class Judgement:
     success: float | None = None
     baselines: dict[str, Comparison] = field(default_factory=dict)
     reference: Reference | None = None
+    groups: dict[str, Share] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The object that `pistar evaluate --json` prints."""
@@ -69,11 +101,10 @@ class Judgement:
             "mean": self.mean,
             "interval": list(self.interval),
             "length": self.length,
-            "baselines": {
-                name: {"mean": c.mean, "difference": c.difference, "interval": list(c.interval)}
-                for name, c in self.baselines.items()
-            },
+            "baselines": Share(self.mean, self.interval, self.baselines).to_json()["baselines"],
         }
+        if self.groups:
+            result["groups"] = {name: share.to_json() for name, share in self.groups.items()}
         if self.success is not None:
             result["success"] = self.success
         if self.reference is not None:
@@ -108,7 +139,10 @@ def student_quantile(freedom: int) -> float:
 
 
 def play(environment: Environment, choose: Controller, quota: int, seed: int, success: str | None = None) -> Episodes:
-    """Run ``quota`` whole episodes on every lane; ``choose`` maps an observation [B, ...] to an environment action."""
+    """Run ``quota`` whole episodes on every lane; ``choose`` maps an observation [B, ...] to an environment action.
+
+    Where agents act in turn, what they earn and how they end counts in the turns of others too.
+    """
     lanes = environment.lanes
     returns, lengths = np.zeros((lanes, quota)), np.zeros((lanes, quota), dtype=np.int64)
     won = np.zeros((lanes, quota))
@@ -119,13 +153,16 @@ def play(environment: Environment, choose: Controller, quota: int, seed: int, su
         step = environment.step(choose(observation))
         observation = step.observation
         if isinstance(choose, PolicyController):
-            choose.forget(begins(step))
+            choose.follow(step, environment.turn_based)
         counted = number < quota
+        acted = counted
         if step.valid is not None:
-            counted &= step.valid.cpu().numpy()
+            acted = counted & step.valid.cpu().numpy()
+        if not environment.turn_based:
+            counted = acted
         slot = np.minimum(number, quota - 1)
         returns[lane, slot] += np.where(counted, step.reward.double().cpu().numpy(), 0.0)
-        lengths[lane, slot] += counted
+        lengths[lane, slot] += acted
         ended = step.ended.cpu().numpy() & counted
         if success is not None and success in step.info and ended.any():
             won[lane[ended], slot[ended]] = step.info[success].double().cpu().numpy()[ended]
@@ -145,11 +182,12 @@ class PolicyController:
         self.policy, self.deterministic = policy, deterministic
         self.generator = torch.Generator().manual_seed(seed)
         self._memory: Any = None
+        self._before: Any = None  # the memory before the last call
         self._begins: Tensor | None = None
 
     def __call__(self, observation: Any) -> Any:
         """Act; a memory goes on from the call before."""
-        policy = self.policy
+        policy, self._before = self.policy, self._memory
         with torch.no_grad():
             outputs, self._memory = policy.outputs(observation, self._memory, self._begins)
             distribution = policy.head(outputs)
@@ -158,9 +196,13 @@ class PolicyController:
             noise = policy.head.noise(outputs.shape[:-1], self.generator, outputs.dtype, outputs.device)
             return policy.head.to_environment(distribution.sample(noise))
 
-    def forget(self, begins: Tensor) -> None:
-        """The next call's observations begin an episode on these lanes, [B] bool."""
-        self._begins = begins
+    def follow(self, step: Step, turn_based: bool) -> None:
+        """What the step that was chosen led to: where episodes begin, and whose turn it was where agents act in turn."""
+        if turn_based:
+            self._memory = turns.held(step, self._memory, self._before)
+            self._begins = turns.still_to_begin(step, self._begins)
+        else:
+            self._begins = begins(step)
 
 
 def controller(policy: Policy, deterministic: bool, seed: int) -> PolicyController:
@@ -169,8 +211,18 @@ def controller(policy: Policy, deterministic: bool, seed: int) -> PolicyControll
 
 
 def lanes_for(task: Task, episodes: int) -> int:
-    """As many lanes as the task allows that divide the episodes evenly; a function of these two alone."""
+    """As many lanes, or worlds of several, as the task allows that divide the episodes evenly; a function of these two."""
     return next(n for n in range(min(episodes, task.evaluation_lanes), 0, -1) if episodes % n == 0)
+
+
+def share(played: Episodes, baselines: dict[str, Episodes], agents: int, chosen: Sequence[int] | None = None) -> Share:
+    """What all ``agents`` of a world, or the ``chosen`` of them, had of the policy's episodes and of the baselines'."""
+    mine, compared = played.of_worlds(agents, chosen).returns, {}
+    for name, each in baselines.items():
+        theirs = each.of_worlds(agents, chosen).returns
+        difference = mine - theirs
+        compared[name] = Comparison(float(theirs.mean()), float(difference.mean()), confidence(difference))
+    return Share(float(mine.mean()), confidence(mine), compared)
 
 
 class Evaluator:
@@ -180,33 +232,32 @@ class Evaluator:
         self, task: Task, episodes: int, seed: int, deterministic: bool = True, execution: Execution | None = None
     ):
         self.task, self.episodes, self.seed, self.deterministic = task, episodes, seed, deterministic
-        self.environment = task.make(lanes_for(task, episodes), execution or Execution(), training=False)
+        self.worlds = lanes_for(task, episodes)
+        self.environment = task.make(self.worlds * task.agents, execution or Execution(), training=False)
 
     def judge(self, policy: Policy, baselines: bool = False) -> Judgement:
         """Mean and interval of the policy's return; with ``baselines``, the task's own on the same episodes."""
-        quota = self.episodes // self.environment.lanes
+        quota, agents = self.episodes // self.worlds, self.environment.agents
         if policy.mask is not None:
             self.environment.mask = policy.mask  # baselines choose among what the policy may choose from
         choose = controller(policy, self.deterministic, seeding.derive(self.seed, "actions"))
-        mine = play(self.environment, choose, quota, self.seed, self.task.success)
-        compared = {}
+        played = play(self.environment, choose, quota, self.seed, self.task.success)
+        theirs = {}
         if baselines:
-            for name, make in self.task.baselines().items():
-                theirs = play(self.environment, make(self.environment, self.seed), quota, self.seed)
-                difference = mine.returns - theirs.returns
-                compared[name] = Comparison(
-                    float(theirs.returns.mean()), float(difference.mean()), confidence(difference)
-                )
+            made = ((name, make(self.environment, self.seed)) for name, make in self.task.baselines().items())
+            theirs = {name: play(self.environment, each, quota, self.seed) for name, each in made}
+        mine, whole = played.of_worlds(agents), share(played, theirs, agents)
         return Judgement(
             task=TASKS.kind_of(self.task),
             episodes=self.episodes,
-            mean=float(mine.returns.mean()),
-            interval=confidence(mine.returns),
+            mean=whole.mean,
+            interval=whole.interval,
             returns=tuple(mine.returns.ravel().tolist()),
             length=float(mine.lengths.mean()),
             success=None if mine.success is None else float(mine.success.mean()),
-            baselines=compared,
+            baselines=whole.baselines,
             reference=self.task.reference(policy),
+            groups={name: share(played, theirs, agents, who) for name, who in self.environment.groups.items()},
         )
 
     def close(self) -> None:

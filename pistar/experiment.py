@@ -26,6 +26,7 @@ from pistar.tasks import TASKS
 from pistar.tasks.task import Execution, Task
 
 TABLES = ("task", "algorithm", "policy", "training", "evaluation", "checkpoints", "reporting")
+WORLDS = ("atari", "pettingzoo", "simulator")  # tasks that are given with the name of a world, as KIND:NAME
 KINDS = {"task": TASKS, "algorithm": ALGORITHMS, "policy": POLICIES}
 Table = Mapping[str, Any]
 
@@ -164,14 +165,25 @@ class Experiment:
         return Experiment(**parts)
 
 
+def find_world(name: str) -> dict[str, Any] | None:
+    """The [task] table of ``KIND:NAME`` or of an Atari game's id; None where the name is something else."""
+    kind, _, world = name.partition(":")
+    if kind in WORLDS and world:
+        return {"kind": kind, "id": world}
+    return {"kind": "atari", "id": name} if name.startswith("ALE/") else None
+
+
 def find_task(name: str) -> dict[str, Any]:
     """The [task] table that a name stands for.
 
-    A registered task, ``module:Class`` of a Task, or else anything Gymnasium can make: an id, or ``module:Class``.
-    Raises UnknownName with the nearest task or Gymnasium id.
+    A registered task, ``module:Class`` of a Task, ``KIND:NAME`` of a kind that names worlds (``pettingzoo:pistonball_v6``), or
+    else anything Gymnasium can make: an id, or ``module:Class``. Raises UnknownName with the nearest task or Gymnasium id.
     """
     if name in TASKS.names():
         return {"kind": name}
+    world = find_world(name)
+    if world is not None:
+        return world
     if ":" not in name:
         if not re.search(r"-v\d+$", name):
             hint = "A Gymnasium id such as CartPole-v1, or module:Class of your own environment or task, is a task too"

@@ -27,7 +27,7 @@ from torch import Tensor
 from pistar.collector import Collector
 from pistar.policy import Policy
 from pistar.rollout import Rollout
-from pistar.tree import map_leaves
+from pistar.tree import Tree, map_leaves
 
 
 class Snapshot(NamedTuple):
@@ -66,24 +66,56 @@ class LaggedCollector:
         self._collector.start(warm_up)
         self._detach()
 
+    def first_moments(self, seen: Tree, reward: Tensor, ended: Tensor, valid: Tensor) -> None:
+        """As a Collector's, of the learning policy."""
+        self._collector.policy, self._collector.reward_scale = self.policy, self.reward_scale
+        self._collector.first_moments(seen, reward, ended, valid)
+        self._detach()
+
     def collect(self, horizon: int) -> Rollout:
         """The rollout for this iteration; the next one, of the same horizon, is begun.
 
         Raises what a Collector raises, when the rollout that is at fault is asked for.
         """
-        if self._coming is None:
-            self._history.extend([self._snapshot()] * self.lag)
+        if not self.begun:
+            self.open()
             self._begin(horizon)
+        rollout = self.hand_out()
+        self._begin(horizon)
+        return rollout
+
+    @property
+    def begun(self) -> bool:
+        """Whether a rollout is ready, or coming."""
+        return self._coming is not None
+
+    def open(self) -> None:
+        """Before anything is collected: the parameters as they are act first, ``lag`` times."""
+        self._history.extend([self._snapshot()] * self.lag)
+
+    def hand_out(self) -> Rollout:
+        """The rollout that is coming, as what this iteration learns from; then another must be begun."""
         rollout = self._wait()
         collector, self._raw = self._collector, rollout.reward
         self.steps, self.episodes, self.info = collector.steps, collector.episodes, collector.info
         self.returns, self.lengths = collector.returns.copy(), collector.lengths.copy()
         self._history.append(self._snapshot())
-        self._begin(horizon)
-        self._updates += 1  # by the time that anything is collected again
+        self._updates += 1  # by the time that anything but the next rollout is collected
         if self.reward_scale is not None:
             rollout.reward = self._raw * self.reward_scale.factor
         return rollout
+
+    def actor(self) -> Collector:
+        """The collector, ready to act with the oldest parameters: for whoever steps several at once."""
+        version, tensors = self._history[0]
+        for name, tensor in _tensors(self._actor):
+            tensor.copy_(tensors[name])
+        self._collector.version = version
+        return self._collector
+
+    def keep(self, rollout: Rollout) -> None:
+        """What `actor` has collected, for the iteration to come."""
+        self._coming = _done(rollout)
 
     def _begin(self, horizon: int) -> None:
         """Collect with the oldest parameters, in the thread where that changes nothing.
@@ -91,20 +123,13 @@ class LaggedCollector:
         A policy that draws from torch's global stream, as dropout does, would draw in an order that depends on the clock.
         Whether it does is seen in a rollout that is collected here: the first one, which has to be waited for anyway.
         """
-        version, tensors = self._history[0]
-        for name, tensor in _tensors(self._actor):
-            tensor.copy_(tensors[name])
+        collector = self.actor()
         if self.overlap and self._apart:
-            self._coming = self._thread.submit(self._collect, horizon, version)
+            self._coming = self._thread.submit(collector.collect, horizon)
             return
         before = torch.get_rng_state()
-        self._coming = _done(self._collect(horizon, version))
+        self.keep(collector.collect(horizon))
         self._apart = torch.equal(before, torch.get_rng_state())
-
-    def _collect(self, horizon: int, version: int) -> Rollout:
-        rollout = self._collector.collect(horizon)
-        rollout.version = torch.full(rollout.shape, version, dtype=torch.int64, device=rollout.reward.device)
-        return rollout
 
     def _wait(self) -> Rollout:
         """The rollout that is coming, once it is there."""

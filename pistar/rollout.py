@@ -42,6 +42,9 @@ class Rollout:
     burn_in: int = (
         0  # steps before each segment that memory is brought up to date with; ``memory`` is that before these
     )
+    late: Tensor | None = (
+        None  # [T/L, B] int64 rows of padding in front of a segment, which ``memory`` skips; None: none
+    )
     version: Tensor | None = None  # [T, B] int64 updates behind the acting parameters; None: those that learn from it
     streams: dict[str, Tensor] = dataclasses.field(default_factory=dict)  # further rewards, name -> [T, B]
 
@@ -65,7 +68,8 @@ class Rollout:
         if self.memory is None:
             return self.observation
         start = map_leaves(lambda x: x[:1], self.memory)
-        return segments.Segments(self.observation, self.is_first, start)
+        late = None if self.late is None else self.late.sum(0, keepdim=True)
+        return segments.Segments(self.observation, self.is_first, start, late=late)
 
     def values(self, policy: Policy) -> tuple[Tensor, Tensor]:
         """V(s_t) and V(s_{t+1}), each [T, B], without gradient, in one pass of the critic.
@@ -98,7 +102,7 @@ class Rollout:
         weight = self.weight if weight is None else weight
         if self.memory is not None:
             length = self.segment
-            seen = segments.of_steps(self.observation, self.is_first, self.memory, length, self.burn_in)
+            seen = segments.of_steps(self.observation, self.is_first, self.memory, length, self.burn_in, self.late)
             rest = Batch(None, self.action, self.log_prob, advantage, target, weight)
             made: Batch = map_leaves(lambda x: segments.cut(x, length), rest)
             made.observation = seen
@@ -140,6 +144,7 @@ class Rollout:
             final_index=self.final_index[:0].clone(),
             memory=map_leaves(lambda x: x[-(length // self.segment) :].clone(), self.memory),
             burn_in=self.burn_in,
+            late=map_leaves(lambda x: x[-(length // self.segment) :].clone(), self.late),
             version=None if self.version is None else tail(self.version),
         )
 
@@ -164,6 +169,7 @@ class Rollout:
             final_index=self.final_index + earlier.reward.numel(),
             memory=map_leaves(join, earlier.memory, self.memory),
             burn_in=self.burn_in,
+            late=map_leaves(join, earlier.late, self.late),
             version=None if self.version is None or earlier.version is None else join(earlier.version, self.version),
         )
 

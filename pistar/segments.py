@@ -34,6 +34,7 @@ class Segments:
     earlier: Tree = None  # [K, N, ...] the K observations before, for burn-in
     earlier_first: Tensor | None = None  # [K, N] bool
     earlier_real: Tensor | None = None  # [K, N] bool: False where the rollout began later than K steps before
+    late: Tensor | None = None  # [1, N] int64 rows of padding in front, after which ``memory`` holds; None: nowhere
 
     def start(self) -> Tree:
         """The memory before the first step, as stored: [N, ...]."""
@@ -46,8 +47,10 @@ def cut(x: Tensor, length: int) -> Tensor:
     return x.view(steps // length, length, lanes, *rest).transpose(0, 1).reshape(length, -1, *rest)
 
 
-def of_steps(observation: Tree, is_first: Tensor, memory: Tree, length: int, burn_in: int) -> Segments:
-    """Segments of T × B steps; ``memory`` [T/L, B, ...] is what `start_of` says of each.
+def of_steps(
+    observation: Tree, is_first: Tensor, memory: Tree, length: int, burn_in: int, late: Tensor | None = None
+) -> Segments:
+    """Segments of T × B steps; ``memory`` [T/L, B, ...] is what `start_of` says of each, and ``late`` [T/L, B] their padding.
 
     T must be a multiple of ``length``.
     """
@@ -56,6 +59,8 @@ def of_steps(observation: Tree, is_first: Tensor, memory: Tree, length: int, bur
         cut(is_first, length),
         map_leaves(lambda x: x.flatten(0, 1).unsqueeze(0), memory),
     )
+    if late is not None:
+        made.late = late.flatten().unsqueeze(0)
     if burn_in > 0:
         steps = is_first.shape[0]
         begins = torch.arange(0, steps, length, device=is_first.device)
@@ -67,7 +72,17 @@ def of_steps(observation: Tree, is_first: Tensor, memory: Tree, length: int, bur
         made.earlier = map_leaves(before, observation)
         made.earlier_first = before(is_first)
         made.earlier_real = (rows >= 0).unsqueeze(-1).expand(-1, -1, is_first.shape[1]).flatten(1, 2)
+        if late is not None:
+            padding = torch.arange(length, device=late.device).view(1, -1, 1) < late.unsqueeze(1)
+            made.earlier_real = made.earlier_real & ~before(padding.flatten(0, 1))
     return made
+
+
+def advanced(x: Tensor, late: Tensor, back: bool = False) -> Tensor:
+    """[L, N, ...] with every segment's padding moved from its front to its end, where no memory minds it; or back."""
+    steps = torch.arange(x.shape[0], device=x.device).unsqueeze(1)
+    index = (steps - late if back else steps + late) % x.shape[0]
+    return x.gather(0, index.view(*index.shape, *[1] * (x.dim() - 2)).expand_as(x))
 
 
 def start_of(number: int, length: int, burn_in: int) -> int:
@@ -87,7 +102,7 @@ def values(rollout: Rollout, policy: Policy) -> tuple[Tensor, Tensor]:
     after that step; for an episode's final observation, that is the one before the reset.
     """
     (steps, lanes), length = rollout.shape, rollout.segment
-    here = of_steps(rollout.observation, rollout.is_first, rollout.memory, length, rollout.burn_in)
+    here = of_steps(rollout.observation, rollout.is_first, rollout.memory, length, rollout.burn_in, rollout.late)
     last = torch.arange((steps - 1) * lanes, steps * lanes, device=rollout.reward.device)
     index = torch.cat((last, rollout.final_index))
     begins = rollout.ended[-1] if rollout.weight is None else rollout.ended[-1] | (rollout.weight[-1] == 0)

@@ -7,12 +7,13 @@ bit for bit.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from pistar import seeding
 from pistar.collector import Collector
+from pistar.envs.environment import Environment
 from pistar.errors import CheckpointError, UsageError
 from pistar.experiment import Experiment
 from pistar.lagged import LaggedCollector
@@ -22,17 +23,21 @@ from pistar.policy import Policy
 from pistar.replay import Replay
 from pistar.rollout import Rollout
 
+if TYPE_CHECKING:
+    from pistar.grouped_session import GroupedSession
+
 
 class Session:
     """The parts of a running experiment, wired together, and their common state."""
 
-    def __init__(self, experiment: Experiment) -> None:
+    def __init__(self, experiment: Experiment, environment: Environment | None = None) -> None:
+        """``environment`` is given where it is not the task's as it stands (`pistar.grouped_session`)."""
         training, seed = experiment.training, experiment.training.seed
         if training.device == "cuda" and not torch.cuda.is_available():
             raise UsageError(f"device is 'cuda', but torch {torch.__version__} finds no CUDA here; use --device cpu")
         torch.set_num_threads(1)  # so that the first weights have the same bits whatever the threads
         self.experiment, self.algorithm = experiment, experiment.algorithm
-        self.environment = experiment.task.make(training.lanes, training.execution, training=training.stagger)
+        self.environment = lanes_of(experiment) if environment is None else environment
         generator = torch.Generator().manual_seed(seeding.derive(seed, "weights"))
         if training.device != self.environment.device.type:
             raise UsageError(
@@ -53,7 +58,7 @@ class Session:
         # What is left of torch beside the kernels is too small to share, and its waiting threads take cores from theirs.
         torch.set_num_threads(1 if self.learner.native else training.threads)
         discount = getattr(self.algorithm, "discount", 0.99)
-        scale = RewardScale(training.lanes, discount) if training.normalize_rewards else None
+        scale = RewardScale(self.environment.lanes, discount) if training.normalize_rewards else None
         collector = Collector(self.environment, self.policy, seed=seed, reward_scale=scale)
         self.collector: Collector | LaggedCollector = collector
         if training.lag > 0:
@@ -63,9 +68,14 @@ class Session:
             self.replay = Replay(
                 self.algorithm.replay_capacity, seeding.derive(seed, "replay"), self.environment.device
             )
-        self.state = self.algorithm.init(self.policy, training.lanes)
+        self.state = self.algorithm.init(self.policy, self.environment.lanes)
         self.iteration, self.seconds, self.best = 0, 0.0, float("-inf")
         torch.manual_seed(seeding.derive(seed, "torch"))  # for modules that draw from the global stream (dropout)
+
+    @property
+    def learners(self) -> list[Learner]:
+        """All that move parameters: here but one."""
+        return [self.learner]
 
     @property
     def steps(self) -> int:
@@ -80,18 +90,22 @@ class Session:
 
     def iterate(self, cut: bool) -> tuple[Rollout, dict[str, float]]:
         """One iteration; ``cut`` ends all episodes with its last step."""
+        rollout = self.collector.collect(self.experiment.training.horizon)
+        if cut:
+            self.collector.cut(rollout)
+        return rollout, self.learn(rollout)
+
+    def learn(self, rollout: Rollout) -> dict[str, float]:
+        """What follows collecting: improve, then absorb."""
         training = self.experiment.training
         self.learner.set_learning_rate(training.learning_rate.at(self.progress))
         if training.critic_learning_rate is not None:
             self.learner.set_learning_rate(training.critic_learning_rate.at(self.progress), "critic")
-        rollout = self.collector.collect(self.experiment.training.horizon)
-        if cut:
-            self.collector.cut(rollout)
         experience = rollout if self.replay is None else self.replay.add(rollout)
         metrics = self.improve(experience)
         self.collector.absorb(rollout)
         self.iteration += 1
-        return rollout, metrics
+        return metrics
 
     def improve(self, experience: Any) -> dict[str, float]:
         """Learn from a rollout or a replay."""
@@ -132,7 +146,13 @@ class Session:
             raise CheckpointError(f"the checkpoint does not fit the experiment beside it ({error!r})") from error
 
 
-def adopt(session: Session, policy: Policy) -> None:
+def lanes_of(experiment: Experiment) -> Environment:
+    """The environment that an experiment learns in."""
+    task, training = experiment.task, experiment.training
+    return task.for_learning(task.make(training.lanes, training.execution, training=training.stagger))
+
+
+def adopt(session: Session | GroupedSession, policy: Policy) -> None:
     """Start from the weights and moments of another policy of the same kind and spaces."""
     if policy.spaces != session.policy.spaces:
         raise UsageError(

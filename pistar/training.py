@@ -21,6 +21,7 @@ from pistar.checkpoint import Checkpoints
 from pistar.errors import CheckpointError, UsageError
 from pistar.evaluation import Evaluator, Judgement
 from pistar.experiment import Experiment, complete, read
+from pistar.grouped_session import GroupedSession, opened
 from pistar.interruption import Interruption
 from pistar.kernels.library import switched
 from pistar.policy import Policy
@@ -56,6 +57,7 @@ class Result:
 
 log = logging.getLogger("pistar")
 OnIteration = Callable[[Progress], "bool | None"]
+AnySession = Session | GroupedSession
 
 
 def train(
@@ -78,7 +80,7 @@ def train(
     for kind in experiment.reporting.to:
         MIRRORS.get(kind)  # what is not installed is said before anything is made
     experiment = settled(experiment)
-    session = Session(experiment)
+    session = opened(experiment)
     with ExitStack() as stack:
         stack.callback(session.close)
         if initial is not None:
@@ -103,14 +105,15 @@ def settled(experiment: Experiment) -> Experiment:
     return dataclasses.replace(experiment, training=dataclasses.replace(experiment.training, workers=workers))
 
 
-def clocks(session: Session, recorder: Recorder) -> Profile:
+def clocks(session: AnySession, recorder: Recorder) -> Profile:
     """A profile whose clocks stand around a session's parts, which from now on work one at a time."""
     profile = Profile()
     session.collector.overlap = False
     profile.around(session.environment, "step", "environment")
     profile.around(session.collector, "collect", "acting")
     profile.around(session, "improve", "estimating")
-    profile.around(session.learner, "descend", "updating")
+    for learner in session.learners:
+        profile.around(learner, "descend", "updating")
     profile.around(recorder, "iteration", "reporting", whole=True)
     return profile
 
@@ -146,7 +149,7 @@ def resume(
         if steps is not None:
             experiment = extend(experiment, steps)
             run.write_experiment(experiment, recorded)
-        session = Session(experiment)
+        session = opened(experiment)
         with ExitStack() as stack:
             stack.callback(session.close)
             session.restore(state)
@@ -156,7 +159,11 @@ def resume(
 
 
 def loop(
-    session: Session, run: RunDirectory, recorder: Recorder, checkpoints: Checkpoints, on_iteration: OnIteration | None
+    session: AnySession,
+    run: RunDirectory,
+    recorder: Recorder,
+    checkpoints: Checkpoints,
+    on_iteration: OnIteration | None,
 ) -> Result:
     """Iterate until the steps are done or something ends the run early; then judge and save the policy."""
     experiment, training = session.experiment, session.experiment.training
@@ -199,7 +206,7 @@ def loop(
         return finish(session, run, recorder, reason)
 
 
-def early(training: Any, session: Session) -> str | None:
+def early(training: Any, session: AnySession) -> str | None:
     """Why the run should end before its steps are done, or None."""
     returns = session.collector.returns
     if (
@@ -220,7 +227,7 @@ def evaluation_due(settings: Any, before: int, now: int) -> bool:
     return bool(settings.every) and now // settings.every > before // settings.every
 
 
-def judge(session: Session, run: RunDirectory, recorder: Recorder, evaluator: Evaluator, steps: int) -> None:
+def judge(session: AnySession, run: RunDirectory, recorder: Recorder, evaluator: Evaluator, steps: int) -> None:
     """Evaluate, record, and keep the policy if it is the best so far."""
     judgement = evaluator.judge(session.policy)
     recorder.evaluation(judgement, session.iteration, steps)
@@ -229,13 +236,13 @@ def judge(session: Session, run: RunDirectory, recorder: Recorder, evaluator: Ev
         artefact.save(session.policy, run.best, provenance(session))
 
 
-def save(session: Session, run: RunDirectory, recorder: Recorder, checkpoints: Checkpoints) -> None:
+def save(session: AnySession, run: RunDirectory, recorder: Recorder, checkpoints: Checkpoints) -> None:
     """Checkpoint and policy, in this order: the checkpoint is what must never be lost."""
     checkpoints.save(session.iteration, {**session.checkpoint(), "offsets": recorder.offsets()})
     artefact.save(session.policy, run.policy, provenance(session))
 
 
-def finish(session: Session, run: RunDirectory, recorder: Recorder, reason: str) -> Result:
+def finish(session: AnySession, run: RunDirectory, recorder: Recorder, reason: str) -> Result:
     """The final evaluation beside the baselines, the policy, the picture."""
     experiment, training = session.experiment, session.experiment.training
     artefact.save(session.policy, run.policy, provenance(session))
@@ -255,7 +262,7 @@ def finish(session: Session, run: RunDirectory, recorder: Recorder, reason: str)
     return Result(run.path, session.steps, session.seconds, session.policy, judgement, reason, recorder.profile)
 
 
-def provenance(session: Session) -> dict[str, Any]:
+def provenance(session: AnySession) -> dict[str, Any]:
     """What a policy file says of where it comes from."""
     table = session.experiment.to_table()
     return {

@@ -1,8 +1,8 @@
 """A policy acting in its task, as frames: what ``pistar watch`` shows or records.
 
-One lane, one frame a step, with the return so far written on it. An episode's last frame is held with its outcome,
-because the world has been reset by the time it could be drawn again. Episodes start from seeds of their own, disjoint
-from those of training and evaluation.
+One lane, or all lanes of one world; one frame a step, with the return so far (of several agents: their mean) written on it.
+An episode's last frame is held with its outcome, because the world has been reset by the time it could be drawn again.
+Episodes start from seeds of their own, disjoint from those of training and evaluation.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 
 from pistar import seeding
 from pistar.envs.environment import Environment
-from pistar.envs.wrappers import begins
 from pistar.errors import UsageError
 from pistar.evaluation import controller, require_fit
 from pistar.policy import Policy
@@ -45,7 +45,7 @@ class Performance:
 
         Raises UsageError where the world cannot be drawn.
         """
-        environment = self.task.make(1, Execution(), training=False, drawn=True)
+        environment = self.task.make(self.task.agents, Execution(), training=False, drawn=True)
         try:
             require_fit(self.policy, environment)
             yield from self._play(environment, episodes, steps)
@@ -55,19 +55,20 @@ class Performance:
     def _play(self, environment: Environment, episodes: int, steps: int) -> Iterator[np.ndarray]:
         choose = controller(self.policy, self.deterministic, seeding.derive(self.seed, "watching actions"))
         observation = environment.reset(seeding.derive(self.seed, "watching"))
-        total, length = 0.0, 0
+        total, length, playing = 0.0, 0, torch.ones(environment.lanes, dtype=torch.bool)
         while len(self.outcomes) < episodes and steps > 0:
             frame = self._draw(environment)
             yield caption(frame, [self._title(), f"step {length}  return {total:.4g}"])
             step = environment.step(choose(observation))
-            choose.forget(begins(step))
+            choose.follow(step, environment.turn_based)
             observation, steps = step.observation, steps - 1
-            if step.valid is None or bool(step.valid[0]):
-                total, length = total + float(step.reward[0]), length + 1
-            if bool(step.ended[0]):
+            if step.valid is None or bool(step.valid.any()):
+                total, length = total + float(step.reward.mean()), length + 1
+            playing &= ~step.ended.cpu()
+            if not bool(playing.any()):
                 last = caption(frame, [self._title(), f"ended after {length} steps  return {total:.4g}"])
                 self.outcomes.append((total, length))
-                total, length = 0.0, 0
+                total, length, playing = 0.0, 0, torch.ones_like(playing)
                 for _ in range(HOLD):
                     yield last
 

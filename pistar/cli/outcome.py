@@ -53,6 +53,11 @@ def of_judgement(judgement: Judgement) -> str:
         rows.append([name, number(other.mean), "", signed(other.difference), interval(other.interval)])
     if not judgement.baselines:
         rows = [row[:3] for row in rows]
+    for group, share in judgement.groups.items():
+        rows.append([f"{group}: policy", number(share.mean), interval(share.interval), "", ""][: len(rows[0])])
+        for name, other in share.baselines.items():
+            better = [signed(other.difference), interval(other.interval)]
+            rows.append([f"{group}: {name}", number(other.mean), "", *better])
     lines = aligned(rows)
     lines.append(f"over {judgement.episodes} episodes of {short(judgement.length)} steps on average")
     if judgement.success is not None:

@@ -14,10 +14,11 @@ import contextlib
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pistar import configuration
+from pistar import configuration, experiment
 from pistar.doctor import declared, ends, playing, repeating, running
 from pistar.doctor.findings import Diagnosis, Finding, Place
 from pistar.envs import targets
@@ -51,8 +52,8 @@ def examine(
         if native is not None:
             from pistar.doctor.native import examine_native
 
-            made("the task", lambda: native(1)).close()
-            guarded(diagnosis, "contract", lambda: examine_native(diagnosis, native, steps, seed))
+            made("the task", lambda: native(native.agents)).close()
+            guarded(diagnosis, "contract", lambda: examine_native(diagnosis, native, steps, seed, native.agents))
         else:
             examine_gymnasium(diagnosis, target, steps, seed, dict(options or {}), render)
     return diagnosis
@@ -66,7 +67,19 @@ def calm() -> Iterator[None]:
         yield
 
 
-def native_maker(target: targets.Target, options: dict[str, Any]) -> Callable[[int], Any] | None:
+@dataclass(frozen=True)
+class Native:
+    """How lanes of something that keeps pistar's own contract are made, ``agents`` to a world."""
+
+    make: Callable[[int], Any]
+    agents: int = 1
+
+    def __call__(self, lanes: int) -> Any:
+        """An environment of ``lanes`` lanes."""
+        return self.make(lanes)
+
+
+def native_maker(target: targets.Target, options: dict[str, Any]) -> Native | None:
     """How lanes of a task or of a native class are made; None where what counts is Gymnasium's interface.
 
     MuJoCo ids that pistar steps by itself are native ones: Gymnasium's code for them is never run.
@@ -77,6 +90,13 @@ def native_maker(target: targets.Target, options: dict[str, Any]) -> Callable[[i
     from pistar.tasks.task import Execution, Task
 
     found: Any = target
+    if isinstance(target, str) and experiment.find_world(target):
+        table = experiment.find_task(target)
+        kind = TASKS.get(table.pop("kind"))
+        world: Task = configuration.build(kind, {**table, "options": options}, f"the task {target}")
+        return Native(
+            lambda lanes: world.make(lanes, Execution(), training=False), made("the task", lambda: world.agents)
+        )
     if isinstance(target, str):
         if str(Path.cwd()) not in sys.path and "" not in sys.path:
             sys.path.append(str(Path.cwd()))
@@ -86,12 +106,12 @@ def native_maker(target: targets.Target, options: dict[str, Any]) -> Callable[[i
             found = targets.attribute(targets.import_module(target.partition(":")[0], target), target.partition(":")[2])
     if isinstance(target, str) and not options and target in MUJOCO:
         batch = Gymnasium(id=target)
-        return lambda lanes: batch.make(lanes, Execution(), training=True)
+        return Native(lambda lanes: batch.make(lanes, Execution(), training=True))
     if isinstance(found, type) and issubclass(found, Task):
         task: Task = configuration.build(found, {}, f"the task {target}")
-        return lambda lanes: task.make(lanes, Execution(), training=True)
+        return Native(lambda lanes: task.make(lanes, Execution(), training=True), task.agents)
     if isinstance(found, type) and issubclass(found, Environment):
-        return lambda lanes: found(lanes)  # type: ignore[call-arg] # by convention a native class takes its lanes first
+        return Native(lambda lanes: found(lanes))  # type: ignore[call-arg] # by convention a native class takes its lanes first
     return None
 
 

@@ -29,9 +29,11 @@ TIERS = {
 }
 
 
-def examine_native(diagnosis: Diagnosis, make: Callable[[int], Environment], steps: int, seed: int) -> None:
-    """All findings about ``make(lanes)``."""
-    environment = OnlyAllowed.around(make(LANES))
+def examine_native(
+    diagnosis: Diagnosis, make: Callable[[int], Environment], steps: int, seed: int, agents: int = 1
+) -> None:
+    """All findings about ``make(lanes)``, where ``agents`` lanes share a world."""
+    environment = OnlyAllowed.around(make(-(-LANES // agents) * agents))
     try:
         spaces = environment.spaces
         declared.check_spaces(
@@ -45,16 +47,19 @@ def examine_native(diagnosis: Diagnosis, make: Callable[[int], Environment], ste
         return
     finally:
         environment.close()
-    _check_contract(diagnosis, make, min(steps, 200), seed)
+    independent = tier != "boundary" or environment.cuts_single_lanes
+    _check_contract(diagnosis, make, min(steps, 200), seed, 2 * agents, independent)
     if tier in TIERS and diagnosis.clean("contract"):
         diagnosis.ok("restoring", TIERS[tier])
 
 
-def _check_contract(diagnosis: Diagnosis, make: Callable[[int], Environment], steps: int, seed: int) -> None:
+def _check_contract(
+    diagnosis: Diagnosis, make: Callable[[int], Environment], steps: int, seed: int, lanes: int, independent: bool
+) -> None:
     with warnings.catch_warnings(record=True) as noted:
         warnings.simplefilter("always")
         try:
-            check_environment(make, lanes=2, steps=steps, seed=seed)
+            check_environment(make, lanes=lanes, steps=steps, seed=seed, independent_lanes=independent)
         except ContractViolation as violation:
             finding, _, rule = str(violation).partition("\n  ")
             diagnosis.fail("contract", finding, f"mend it and look again; {rule}")

@@ -19,6 +19,7 @@ from torch import Tensor
 from pistar.envs.environment import Environment, State, Step, Tree
 from pistar.envs.wrappers import Wrapper
 from pistar.errors import UnknownName, UnsupportedSpace
+from pistar.seeding import derive
 from pistar.tree import map_leaves
 
 Space = spaces.Space[Any]
@@ -32,6 +33,29 @@ def random_action(space: Space, lanes: int, device: torch.device, mask: Tree = N
         rows = map_leaves(lambda x: x.cpu().numpy() > 0, mask)
         samples = [_sample(space, map_leaves(lambda x, lane=lane: x[lane], rows)) for lane in range(lanes)]
     return map_leaves(lambda *x: torch.as_tensor(np.stack(x)).to(device), samples[0], *samples[1:])
+
+
+def random_steps(
+    environment: Environment, mask: str | dict[str, str] | None, seed: int, steps: int
+) -> tuple[Tree, Tensor, Tensor, Tensor]:
+    """Random actions, uniform over what is allowed of the space (standard normal where it has no bounds).
+
+    What was seen [T, B, ...], rewards, ends and which entries were valid [T, B].
+    """
+    space = environment.spaces.action
+    space.seed(derive(seed, "warm-up", "actions") % 2**31)
+    observation = environment.reset(derive(seed, "warm-up"))
+    seen, rewards, ended, valid = [], [], [], []
+    for _ in range(steps):
+        seen.append(map_leaves(torch.clone, observation))
+        allowed = mask_in(observation, mask)
+        step = environment.step(random_action(space, environment.lanes, environment.device, allowed))
+        rewards.append(step.reward.clone())
+        ended.append(step.ended.clone())
+        valid.append(torch.ones_like(step.ended) if step.valid is None else step.valid.clone())
+        observation = step.observation
+    together = map_leaves(lambda *x: torch.stack(x), seen[0], *seen[1:])
+    return together, torch.stack(rewards), torch.stack(ended), torch.stack(valid)
 
 
 def _sample(space: Space, allowed: Tree) -> Any:
@@ -133,10 +157,15 @@ class OnlyAllowed(Wrapper):
         return self._noted(self.environment.restore(state))
 
 
-def mask_in(observation: Tree, name: str | None) -> Tree:
-    """The mask called ``name`` of an observation, None without a name; raises UnknownName where there is no such entry."""
+def mask_in(observation: Tree, name: str | dict[str, str] | None) -> Tree:
+    """The mask called ``name`` of an observation, None without a name; raises UnknownName where there is no such entry.
+
+    Where agents form groups, ``name`` has one for each group that has a mask, and so has what is given.
+    """
     if name is None:
         return None
+    if isinstance(name, dict):
+        return {group: mask_in(observation[group], each) for group, each in name.items()}
     if not isinstance(observation, dict) or name not in observation:
         known = observation if isinstance(observation, dict) else ()
         raise UnknownName("entry of the observation to mask actions:", name, known)

@@ -13,10 +13,25 @@ A backend that resets on the *next* step (Gymnasium's ``AutoresetMode.NEXT_STEP`
 last observation as ``observation`` too, and marks the following entry, whose action it ignores, with ``valid = False``.
 Such entries weigh 0 in losses, moments, episode statistics and step counts.
 
+Several agents
+--------------
+``agents`` consecutive lanes share a world: lanes w · agents to (w + 1) · agents − 1 are the agents of world w. They begin
+together, and ``cut`` takes whole worlds. An agent that ends before its world does waits: its entries are invalid, and show
+its last observation, until the world begins anew.
+
+Where ``turn_based``, one agent of a world acts in each step. Entries of the others are invalid, since their actions are
+ignored, but count: what an agent earns and how it ends come in the step that leads to its own next turn or to its end,
+valid or not, and belong to its last valid entry. `pistar.turns` folds a lane to its own turns, so that γ applies once to each.
+
+Agents whose spaces differ form ``groups``: each has a name and the numbers of its agents within a world. Lanes are counted as
+ever, but observations and actions are dicts by group, every entry [B, ...]: in a lane's rows only the entry of its own group
+means anything, the others hold some element of their spaces and are ignored. `pistar.envs.groups` takes them apart.
+
 Episodes and seeds
 ------------------
 Episode k of lane b starts from ``seeding.episode_seed(seed, b, k)``, where ``seed`` is the argument of ``reset``; it never
-depends on when other lanes ended. Two policies evaluated with the same seed therefore meet the same starts.
+depends on when other lanes ended. Where lanes share a world, b is the number of the world. Two policies evaluated with
+the same seed therefore meet the same starts.
 
 Restoring, in three declared tiers
 ----------------------------------
@@ -37,6 +52,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -107,8 +123,11 @@ class Environment(ABC):
     lanes: int
     restoring: Restoring
     device: torch.device = torch.device("cpu")
-    cuts_single_lanes: bool = True  # whether `cut` can restart single lanes (False: only all of them at once)
-    mask: str | None = None  # the observation's entry that tells which choices are allowed (`pistar.heads`); None: all
+    cuts_single_lanes: bool = True  # whether `cut` can restart single worlds (False: only all of them at once)
+    agents: int = 1  # consecutive lanes that share a world
+    turn_based: bool = False  # one agent of a world acts in each step
+    groups: Mapping[str, tuple[int, ...]] = MappingProxyType({})  # name -> its agents in a world, where spaces differ
+    mask: str | dict[str, str] | None = None  # entry (by group) that tells which choices are allowed; None: all
 
     @abstractmethod
     def reset(self, seed: int) -> Tree:

@@ -40,6 +40,7 @@ class Wrapper(Environment):
         self.name, self.spaces, self.lanes = environment.name, environment.spaces, environment.lanes
         self.restoring, self.device = environment.restoring, environment.device
         self.cuts_single_lanes, self.mask = environment.cuts_single_lanes, environment.mask
+        self.agents, self.turn_based, self.groups = environment.agents, environment.turn_based, environment.groups
 
     def reset(self, seed: int) -> Tree:
         """As the contract says."""
@@ -86,6 +87,14 @@ def begins(step: Step) -> Tensor:
     return step.ended if step.valid is None else step.ended | ~step.valid
 
 
+def require_own_time(environment: Environment, what: str) -> None:
+    """Refuse to count steps where a lane's time is not its own: agents act in turn."""
+    if environment.turn_based:
+        raise UsageError(
+            f"the agents of {environment.name} act in turn, so that {what} has no meaning there; leave it out"
+        )
+
+
 def _choose(lanes: Tensor, then: Tensor, otherwise: Tensor) -> Tensor:
     """Rows of ``then`` where ``lanes`` [B] is True, else of ``otherwise``."""
     return torch.where(lanes.view(-1, *[1] * (then.dim() - 1)), then, otherwise)
@@ -100,6 +109,11 @@ class TimeLimit(Wrapper):
             raise UsageError(f"the time limit is {steps} steps, expected at least 1")
         if not environment.cuts_single_lanes:
             raise UsageError(f"{self.name} restarts all lanes or none, so that single episodes cannot be cut short")
+        if environment.agents > 1:
+            raise UsageError(
+                f"{environment.agents} agents share a world of {self.name}, and a time limit would cut single ones; give the "
+                "world its own (--pettingzoo.options.max_cycles N, where it has one)"
+            )
         self.steps = steps
         self._elapsed = torch.zeros(self.lanes, dtype=torch.int64, device=self.device)
 
@@ -158,6 +172,7 @@ class ActionDelay(Wrapper):
         super().__init__(environment)
         if steps < 0:
             raise UsageError(f"actions are delayed by {steps} steps, expected at least 0")
+        require_own_time(environment, "a delay of actions")
         neutral = neutral_action(self.spaces.action)
         self._neutral = map_leaves(lambda x: x.expand(self.lanes, *x.shape).to(self.device), neutral)
         self.steps = steps
@@ -299,6 +314,7 @@ class FrameStack(Wrapper):
         super().__init__(environment)
         if count < 1:
             raise UsageError(f"{count} observations are to be stacked, expected at least 1")
+        require_own_time(environment, "a stack of observations")
         self.count = count
         self.spaces = Spaces(_stacked(self.spaces.observation, count), self.spaces.action)
         self._stack: Tree = None  # [B, count, ...]

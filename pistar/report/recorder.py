@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from pistar.run import RunDirectory
 from pistar.tree import leaves
 
 if TYPE_CHECKING:
+    from pistar.grouped_session import GroupedSession
     from pistar.session import Session
 
 ENOUGH = 1_000_000  # entries of a leaf that its statistics look at
@@ -39,7 +41,7 @@ class Recorder:
     ) -> None:
         self.run, self.experiment = run, experiment
         self.profile: Profile | None = None
-        self._bounds: health.Bounds | None = None
+        self._bounds: dict[str, health.Bounds] = {}  # by group; "" where there is but one policy
         training, done, new = experiment.training, 0, not run.tensorboard.exists()
         if offsets is not None:
             jsonl.truncate_to(run.metrics, offsets["metrics"])
@@ -69,7 +71,13 @@ class Recorder:
         """Lengths of the record files, on the disk; what a checkpoint stores."""
         return {"metrics": self.metrics.offset(), "evaluations": self.evaluations.offset()}
 
-    def iteration(self, session: Session, rollout: Rollout, metrics: dict[str, float], steps: int) -> dict[str, Any]:
+    def iteration(
+        self,
+        session: Session | GroupedSession,
+        rollout: Rollout | Mapping[str, Rollout],
+        metrics: dict[str, float],
+        steps: int,
+    ) -> dict[str, Any]:
         """Write one iteration's record and return it.
 
         ``return`` and ``length`` are means over the last 100 training episodes, ``episodes`` those that ended in this
@@ -87,8 +95,7 @@ class Recorder:
             "episodes": collector.episodes,
             **{f"update/{name}": value for name, value in metrics.items()},
             "update/learning_rate": training.learning_rate.at(before),
-            **statistics(rollout),
-            **(self._health(session, rollout) if health.due(session.iteration, rollout.reward.numel()) else {}),
+            **self._facts(session, rollout),
             **{f"info/{name}": value for name, value in collector.info.items()},
         }
         if collector.reward_scale is not None:
@@ -100,10 +107,18 @@ class Recorder:
             sink.write(record)
         return record
 
-    def _health(self, session: Session, rollout: Rollout) -> dict[str, Any]:
-        if self._bounds is None or self._bounds.policy is not session.policy:
-            self._bounds = health.Bounds(session.policy)
-        return {**health.unvarying(rollout), **self._bounds.shares(rollout), **health.pushes(session.learner)}
+    def _facts(self, session: Any, rollout: Rollout | Mapping[str, Rollout], group: str = "") -> dict[str, Any]:
+        """`statistics` and, now and then, `health`; of several groups of agents, with their names in the keys."""
+        if isinstance(rollout, Mapping):
+            parts = {name: self._facts(session.members[name], part, name) for name, part in rollout.items()}
+            return {key.replace("/", f"/{n}/", 1): x for n, part in parts.items() for key, x in part.items()}
+        facts: dict[str, Any] = dict(statistics(rollout))
+        if health.due(session.iteration, rollout.reward.numel()):
+            bounds = self._bounds.get(group)
+            if bounds is None or bounds.policy is not session.policy:
+                bounds = self._bounds[group] = health.Bounds(session.policy)
+            facts |= {**health.unvarying(rollout), **bounds.shares(rollout), **health.pushes(session.learner)}
+        return facts
 
     def evaluation(self, judgement: Judgement, iteration: int, steps: int) -> None:
         """Write one evaluation's record."""

@@ -12,5 +12,8 @@ TASKS = Registry(
         "cartpole": "pistar.tasks.cartpole:CartPole",
         "pendulum": "pistar.tasks.pendulum:Pendulum",
         "gymnasium": "pistar.tasks.gymnasium:Gymnasium",
+        "atari": "pistar.tasks.atari:Atari",
+        "pettingzoo": "pistar.tasks.pettingzoo:PettingZoo",
+        "simulator": "pistar.tasks.simulator:Simulator",
     },
 )

@@ -73,6 +73,11 @@ class Task(ABC):
     def actions(self) -> Actions:
         """Which set of defaults applies; answered without building the environment."""
 
+    @property
+    def agents(self) -> int:
+        """How many lanes share a world (`pistar.envs.environment`); lanes come in multiples of it."""
+        return 1
+
     @abstractmethod
     def environment(self, lanes: int, execution: Execution, *, training: bool, drawn: bool = False) -> Environment:
         """B lanes of the bare world. ``training``: elapsed times may start staggered; ``drawn``: frames will be asked for."""
@@ -97,6 +102,10 @@ class Task(ABC):
             environment = wrappers.ObservationNoise(environment, self.observation_noise)
         if self.frame_stack > 1:
             environment = wrappers.FrameStack(environment, self.frame_stack)
+        return environment
+
+    def for_learning(self, environment: Environment) -> Environment:
+        """``environment``, changed by what holds in training only and never where a policy is judged; most change nothing."""
         return environment
 
     def recipe(self, algorithm: str) -> Mapping[str, Any]:

@@ -33,8 +33,9 @@ def check_environment(
     """Raise ContractViolation, naming the rule, where ``make(lanes)`` breaks the environment contract.
 
     Some thirty instances are made one after the other, and each takes up to ``steps`` random actions; choose ``steps``
-    so that several episodes end within. ``independent_lanes=False`` is for lanes that share one world (several agents) or
-    one random stream: then a lane, and where its later episodes start, may depend on what the others did.
+    so that several episodes end within. Where several agents share a world, choose ``lanes`` of whole worlds: worlds are
+    then compared instead of lanes. ``independent_lanes=False`` is for lanes that share one random stream: then a lane,
+    and where its later episodes start, may depend on what the others did.
     """
     if isinstance(make, Environment) or not callable(make):
         raise UsageError(

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from pistar.envs.environment import Environment, State
-from pistar.testing.environments.examination import Examination, starts_met
+from pistar.testing.environments.examination import Examination, restarts, starts_met
 from pistar.testing.environments.recording import (
     Entry,
     copied,
@@ -45,7 +45,7 @@ def _check_cut(it: Examination, environment: Environment, steps: int, mask: Tens
     if found:
         violate("cut", f"{when}: another lane moved: {found}")
     after = go_on(environment, it.actions[steps:])
-    if bool((mask & ~after[0].valid).any()):
+    if not it.turn_based and bool((mask & ~after[0].valid).any()):
         violate("cut", f"{when}: their next entry is invalid")
     if not it.independent:
         return
@@ -54,7 +54,7 @@ def _check_cut(it: Examination, environment: Environment, steps: int, mask: Tens
         if found:
             violate("cut", f"{when}: another lane went on differently: {found} (counted from the cut)")
     cut_from = _running_episodes(it, before)
-    for lane, later, t, start in starts_met(observed, after):
+    for lane, later, t, start in starts_met(observed, after, it.agents):
         episode = cut_from[lane] + 1 + later
         if lane in lanes and episode < len(it.starts):
             found = difference(row(it.starts[episode], lane), start)
@@ -66,6 +66,9 @@ def _check_cut(it: Examination, environment: Environment, steps: int, mask: Tens
 
 def _running_episodes(it: Examination, before: list[Entry]) -> list[int]:
     """By lane, the episode that a cut abandons: the running one, or one that ended and whose reset is still owed."""
+    if it.agents > 1:
+        anew = [each for each, _ in restarts(before, it.agents)]
+        return [int(sum(int(each[lane]) for each in anew)) for lane in range(it.lanes)]
     ended = [int(sum(int(entry.ended[lane]) for entry in before)) for lane in range(it.lanes)]
     following = it.entries[len(before)]
     owed = before[-1].ended & ~following.valid if before else torch.zeros(it.lanes, dtype=torch.bool)

@@ -34,6 +34,8 @@ class Examination:
     entries: list[Entry] = field(default_factory=list)
     starts: list[Tree] = field(default_factory=list)  # [B, ...] by episode, reached by cuts alone
     repeats: bool = True  # whether equal seeds and actions gave equal bits
+    agents: int = 1  # lanes that share a world
+    turn_based: bool = False  # one of them acts in each step
 
     @contextmanager
     def fresh(self, lanes: int | None = None) -> Iterator[Environment]:
@@ -42,8 +44,9 @@ class Examination:
             yield OnlyAllowed.around(environment)
 
     def mask(self, *lanes: int) -> Tensor:
-        """[B] bool: True at ``lanes``."""
-        return torch.tensor([lane in lanes for lane in range(self.lanes)])
+        """[B] bool: True at ``lanes`` and at those that share their worlds."""
+        worlds = {lane // self.agents for lane in lanes}
+        return torch.tensor([lane // self.agents in worlds for lane in range(self.lanes)])
 
     def everyone(self) -> Tensor:
         """[B] bool, all True."""
@@ -62,15 +65,29 @@ def table_of_starts(environment: Environment, seed: int, episodes: int) -> list[
     return [copied(environment.reset(seed)), *(copied(environment.cut(everyone)) for _ in range(episodes - 1))]
 
 
-def starts_met(first: Tree, entries: Sequence[Entry]) -> Iterator[Start]:
+def restarts(entries: Sequence[Entry], agents: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """After each entry, [B] bool: the lanes whose world begins anew with it, and those that wait for that.
+
+    A world begins anew once each of the ``agents`` lanes that share it has ended.
+    """
+    waiting = torch.zeros(len(entries[0].reward) if entries else 0, dtype=torch.bool)
+    for entry in entries:
+        waiting = waiting | entry.ended
+        anew = waiting.view(-1, agents).all(1).repeat_interleave(agents)
+        waiting = waiting & ~anew
+        yield anew, waiting
+
+
+def starts_met(first: Tree, entries: Sequence[Entry], agents: int = 1) -> Iterator[Start]:
     """Every start that a run shows, the first ones included, whether the backend resets at once or one step later."""
+    anew = [each for each, _ in restarts(entries, agents)]
     for lane in range(len(entries[0].reward) if entries else 0):
         yield lane, 0, 0, row(first, lane)
         episode = 0
         for t, (entry, following) in enumerate(itertools.pairwise(entries)):
-            if bool(entry.ended[lane]):
+            if bool(anew[t][lane]):
                 episode += 1
-                late = not bool(following.valid[lane])
+                late = agents == 1 and not bool(following.valid[lane])
                 yield lane, episode, t + late, row(following.observation if late else entry.observation, lane)
 
 

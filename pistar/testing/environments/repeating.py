@@ -8,6 +8,7 @@ from pistar.testing.environments.examination import (
     Examination,
     global_streams,
     reseeded_streams,
+    restarts,
     starts_met,
     table_of_starts,
 )
@@ -33,6 +34,7 @@ def check_outcomes(it: Examination) -> None:
     """Is every outcome of a run well-formed?"""
     with it.fresh() as environment:
         check_declaration(environment, it.lanes)
+        it.agents, it.turn_based = environment.agents, environment.turn_based
         it.actions = random_actions(environment, it.steps, it.seed)
         before = global_streams()
         observation = environment.reset(it.seed)
@@ -53,6 +55,9 @@ def check_outcomes(it: Examination) -> None:
 
 def check_valid_entries(it: Examination) -> None:
     """Do invalid entries only follow an end?"""
+    if it.agents > 1:
+        _check_waiting(it)
+        return
     nothing = torch.zeros(it.lanes, dtype=torch.bool)
     for t, entry in enumerate(it.entries):
         ended_before = it.entries[t - 1].ended if t else nothing
@@ -65,6 +70,26 @@ def check_valid_entries(it: Examination) -> None:
             found = difference(last.observation, last.final_observation, ~entry.valid)
             if found:
                 violate("valid", f"before an invalid entry, at step {t - 1}, observation is not the final one: {found}")
+
+
+def _check_waiting(it: Examination) -> None:
+    """Do agents that have ended wait for their world, and do all others act, or one of each world in turn?"""
+    waited = torch.zeros(it.lanes, dtype=torch.bool)
+    for t, (entry, (_, waits)) in enumerate(zip(it.entries, restarts(it.entries, it.agents), strict=True)):
+        if bool((waited & (entry.valid | entry.ended | (entry.reward != 0))).any()):
+            violate(
+                "valid", f"at step {t}, an agent that had ended acts, earns or ends again before its world begins anew"
+            )
+        if it.turn_based and bool((entry.valid.view(-1, it.agents).sum(1) != 1).any()):
+            violate("valid", f"at step {t}, the number of valid entries of a turn-based world is not 1")
+        if not it.turn_based and bool((~entry.valid & ~waited).any()):
+            violate("valid", f"at step {t}, the entry of an agent that has not ended is invalid")
+        found = difference(entry.observation, entry.final_observation, waits & entry.ended)
+        if found:
+            violate(
+                "valid", f"an agent that ends at step {t} before its world does not show its last observation: {found}"
+            )
+        waited = waits
 
 
 def check_repetition(it: Examination) -> None:
@@ -99,7 +124,7 @@ def check_reset(it: Examination) -> None:
 
 def check_seeds(it: Examination) -> None:
     """Are starts a function of seed, lane and episode, and do they vary with each if they vary at all?"""
-    met = max((episode for _, episode, _, _ in starts_met(it.first, it.entries)), default=0)
+    met = max((episode for _, episode, _, _ in starts_met(it.first, it.entries, it.agents)), default=0)
     with it.fresh() as environment:
         it.starts = table_of_starts(environment, it.seed, max(CUTS, met) + 1)
         again = table_of_starts(environment, it.seed, CUTS + 1)
@@ -110,10 +135,10 @@ def check_seeds(it: Examination) -> None:
             violate("seed", f"episode {episode} starts differently under the same seed: {found}")
     _check_variety(it, [again, *others])
     if it.independent:
-        with it.fresh(it.lanes + 1) as environment:
+        with it.fresh(it.lanes + it.agents) as environment:
             wider = table_of_starts(environment, it.seed, 3)
         for episode, start in enumerate(wider):
-            known = torch.arange(it.lanes + 1) < it.lanes
+            known = torch.arange(it.lanes + it.agents) < it.lanes
             # Vectorised arithmetic may round the same number differently at another position of a batch.
             found = difference(it.starts[episode], rows(start, known), tolerance=1e-5)
             if found:
@@ -127,12 +152,12 @@ def _check_variety(it: Examination, tables: list[list[Tree]]) -> None:
     starts = [start for table in tables for start in table]
     by_seed = any(differ(one, two) for other in tables[1:] for one, two in zip(tables[0], other, strict=True))
     by_episode = any(differ(table[0], later) for table in tables for later in table)
-    by_lane = any(differ(start, map_leaves(lambda leaf: leaf.roll(1, 0), start)) for start in starts)
+    by_lane = any(differ(start, map_leaves(lambda leaf: leaf.roll(it.agents, 0), start)) for start in starts)
     if by_episode and not by_seed:
         violate("seed", "starts vary from episode to episode, but are the same whatever the seed of reset")
     if by_seed and not by_episode:
         violate("seed", "starts vary with the seed of reset, but all episodes of a lane start alike")
-    if by_seed and not by_lane and it.lanes > 1 and it.independent:
+    if by_seed and not by_lane and it.lanes > it.agents and it.independent:
         violate("seed", "starts vary with the seed of reset, but all lanes start alike")
 
 
@@ -145,7 +170,7 @@ def check_episode_starts(it: Examination) -> None:
         others = random_actions(environment, it.steps, it.seed, other=range(it.lanes))
         runs = [it.entries, go_on(environment, others)]
     for entries in runs:
-        for lane, episode, t, start in starts_met(it.first, entries):
+        for lane, episode, t, start in starts_met(it.first, entries, it.agents):
             found = difference(row(it.starts[episode], lane), start) if episode < len(it.starts) else None
             if found:
                 violate(
@@ -157,7 +182,7 @@ def check_episode_starts(it: Examination) -> None:
 
 def check_lanes(it: Examination) -> None:
     """Does what one lane does stay without effect on the others?"""
-    if not (it.repeats and it.independent and it.lanes > 1):
+    if not (it.repeats and it.independent and it.lanes > it.agents):
         return
     for lane in (0, it.lanes - 1):
         with it.fresh() as environment:
@@ -213,7 +238,7 @@ def _episodes_with_everything(it: Examination, *, careless: bool) -> dict[str, l
         outcome["reset"] = [taken(environment.reset(it.seed))]
         outcome["step"] = go_on(environment, it.actions[:half], careless=careless)
         if environment.cuts_single_lanes and environment.restoring != "boundary":
-            everyone[-1] = False
+            everyone[-it.agents :] = False
         observation = environment.cut(everyone)
         outcome["cut"] = [copied(observation) if environment.restoring == "boundary" else taken(observation)]
         if environment.restoring != "boundary":

@@ -24,7 +24,8 @@ RULES = {
     "reward": "reward and every stream are finite float32 [B]; info is a mapping of names to float [B]",
     "flags": "terminated, truncated and valid are bool [B] on `device`",
     "final observation": "where a lane ended, final_observation holds its last observation, before the reset",
-    "valid": "an entry is invalid only right after its lane's episode ended; it ends nothing and ignores its action",
+    "valid": "an entry is invalid only right after its lane's episode ended, while an agent waits for its world to end, or in "
+    "the turn of another; its action is ignored",
     "global randomness": "no draw comes from the global streams of random, numpy or torch, and none is reseeded",
     "determinism": "in the tiers `state` and `replay`, equal seeds and equal actions give equal bits",
     "reset": "reset(seed) starts episode 0 on every lane and forgets all that went before",
@@ -33,7 +34,7 @@ RULES = {
     "lanes": "lanes are independent: what one of them does changes nothing for another",
     "instances": "two instances are independent: what one of them does changes nothing for the other",
     "ownership": "step reads its action during the call only and changes none; writes to outcomes change no later step",
-    "cut": "cut starts the next episode of the chosen lanes and leaves all others where they are",
+    "cut": "cut starts the next episode of the chosen lanes (or worlds) and leaves all others where they are",
     "save": "save returns a dict of str to tensors, arrays, JSON scalars, lists or such dicts, and changes nothing",
     "restore": "a fresh instance given what save returned shows the same observation and continues bit for bit",
     "close": "close is safe to call twice",
@@ -50,6 +51,10 @@ def check_declaration(environment: Environment, lanes: int) -> None:
     for attribute in ("name", "spaces", "lanes", "restoring", "device"):
         if not hasattr(environment, attribute):
             violate("declaration", f"{type(environment).__name__} has no attribute {attribute!r}")
+    if environment.agents < 1 or environment.lanes % environment.agents:
+        violate(
+            "declaration", f"{environment.lanes} lanes are no whole number of worlds of {environment.agents} agents"
+        )
     if environment.lanes != lanes:
         violate("declaration", f"make({lanes}) gave an environment that says lanes = {environment.lanes!r}")
     if not isinstance(environment.name, str) or not environment.name:
@@ -64,9 +69,18 @@ def check_declaration(environment: Environment, lanes: int) -> None:
             violate("declaration", f"spaces.{which} must be a gymnasium Space of one lane, received {space!r}")
     if environment.mask is not None:
         try:
-            require_mask(environment.spaces.observation, environment.mask, action_head(environment.spaces.action))
+            _require_masks(environment.spaces.observation, environment.spaces.action, environment.mask)
         except UsageError as error:
             violate("declaration", f"mask is {environment.mask!r}: {error}")
+
+
+def _require_masks(observation: Any, action: Any, mask: str | dict[str, str]) -> None:
+    """Raise UsageError where ``mask``, or that of a group, is none for its actions."""
+    if isinstance(mask, dict):
+        for group, name in mask.items():
+            _require_masks(observation[group], action[group], name)
+    else:
+        require_mask(observation, mask, action_head(action))
 
 
 def check_observation(environment: Environment, tree: Tree, whence: str, lanes: Tensor | None = None) -> None:
