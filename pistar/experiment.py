@@ -23,7 +23,7 @@ from pistar.schedules import Schedule, linear
 from pistar.tasks import TASKS
 from pistar.tasks.task import Execution, Task
 
-TABLES = ("task", "algorithm", "policy", "training", "evaluation", "checkpoints")
+TABLES = ("task", "algorithm", "policy", "training", "evaluation", "checkpoints", "cloning")
 KINDS = {"task": TASKS, "algorithm": ALGORITHMS, "policy": POLICIES}
 Table = Mapping[str, Any]
 
@@ -108,6 +108,26 @@ class CheckpointSettings:
 
 
 @dataclass(frozen=True)
+class CloningSettings:
+    """How the first policy is cloned from recorded episodes, where there are such."""
+
+    demonstrations: str | None = None  # directory of recorded episodes; none: nothing is cloned
+    passes: int = 100  # most passes over the episodes, of policy and critic each
+    minibatch: int = 256  # steps in a minibatch
+    learning_rate: float = 1e-3  # step size of the optimizer
+    held_out: float = 0.1  # share of the episodes that decides when to stop, at least one; 0: all passes are made
+    patience: int = 10  # passes without a gain on what is held out, after which the best one counts
+    value_weight: float = 0.25  # weight of the critic's squared error beside the log-likelihood
+    max_gradient_norm: float = 0.5  # gradients longer than this are scaled down to it; 0: never
+    exploration: Literal["initial", "fitted"] = "initial"  # the head's own parameters afterwards, such as a deviation
+
+    def __post_init__(self) -> None:
+        bounds.at_least(1, self, "passes", "minibatch", "patience")
+        bounds.at_least(0, self, "learning_rate", "value_weight", "max_gradient_norm")
+        bounds.between(0, 1, self, "held_out")
+
+
+@dataclass(frozen=True)
 class Experiment:
     """All that decides a run."""
 
@@ -117,6 +137,7 @@ class Experiment:
     training: Training
     evaluation: EvaluationSettings
     checkpoints: CheckpointSettings
+    cloning: CloningSettings = field(default_factory=CloningSettings)
 
     def to_table(self) -> dict[str, Any]:
         """The TOML tables of this experiment, every value resolved."""
@@ -142,6 +163,7 @@ class Experiment:
                     "training": Training,
                     "evaluation": EvaluationSettings,
                     "checkpoints": CheckpointSettings,
+                    "cloning": CloningSettings,
                 }[name]
             parts[name] = configuration.build(cls, values, f"[{name}] in {source}")
         return Experiment(**parts)

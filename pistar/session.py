@@ -146,3 +146,4 @@ def adopt(session: Session, policy: Policy) -> None:
         raise UsageError(
             f"the policy to start from is built otherwise: {error}; give the same --policy settings"
         ) from error
+    session.state = session.algorithm.init(session.policy, session.experiment.training.lanes)  # made of these weights

@@ -6,6 +6,7 @@
     algorithm, policy                    a kind, or a table with one, or an instance
     ppo, mlp, arm-joint, ...             fields of that kind, refused where another kind is chosen
     evaluation, checkpoints, ...         fields of that table
+    demonstrations                       the field of [cloning] of that name
 
 ``pistar.train("cartpole", lanes=8, ppo={"clip": 0.1})`` and ``pistar train cartpole --lanes 8 --ppo.clip 0.1`` are the
 same mapping. Nothing here imports torch.
@@ -21,11 +22,24 @@ from typing import Any, NamedTuple
 
 from pistar import configuration, experiment
 from pistar.errors import UnknownName, UsageError
-from pistar.experiment import KINDS, TABLES, CheckpointSettings, EvaluationSettings, Experiment, Training
+from pistar.experiment import (
+    KINDS,
+    TABLES,
+    CheckpointSettings,
+    CloningSettings,
+    EvaluationSettings,
+    Experiment,
+    Training,
+)
 from pistar.fields import field_types
 
 Table = Mapping[str, Any]
-PLAIN = {"training": Training, "evaluation": EvaluationSettings, "checkpoints": CheckpointSettings}
+PLAIN = {
+    "training": Training,
+    "evaluation": EvaluationSettings,
+    "checkpoints": CheckpointSettings,
+    "cloning": CloningSettings,
+}
 
 
 def resolve(task: Table, settings: Mapping[str, Any], config: Path | None, source: str) -> Experiment:
@@ -55,6 +69,8 @@ def tables_from_settings(task: Table, settings: Mapping[str, Any], *lower: Table
     for name, value in settings.items():
         if name in field_types(Training):
             tables.setdefault("training", {})[name] = in_seconds(value) if name == "time_limit" else value
+        elif name == "demonstrations":
+            tables.setdefault("cloning", {})[name] = None if value is None else str(value)
         elif name in TABLES:
             tables[name] = configuration.layer(tables.get(name, {}), table_of(name, value))
         else:
@@ -137,7 +153,7 @@ def check_tables(tables: Table, kinds: Mapping[str, str], source: str) -> None:
 def setting_names() -> list[str]:
     """Every name that ``tables_from_settings`` takes."""
     kinds = [kind for registry in KINDS.values() for kind in registry.names()]
-    return [*field_types(Training), *TABLES, *kinds]
+    return [*field_types(Training), "demonstrations", *TABLES, *kinds]
 
 
 def kind_named(name: str) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pytest
 
-from pistar.cli import COMMANDS, algorithms, doctor, evaluate, flags, request, resume, tasks, watch
+from pistar.cli import COMMANDS, algorithms, doctor, evaluate, flags, record, request, resume, tasks, watch
 from pistar.errors import UnknownName, UsageError
 
 ROOT = Path(__file__).parents[1]
@@ -84,7 +84,7 @@ def test_every_make_target_exists(page: Path):
 
 # ---- commands --------------------------------------------------------------------------------------------------------
 
-OPTIONS = {"resume": resume, "evaluate": evaluate, "watch": watch}
+OPTIONS = {"resume": resume, "evaluate": evaluate, "record": record, "watch": watch}
 LISTS = {"tasks": tasks, "algorithms": algorithms}
 
 

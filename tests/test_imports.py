@@ -46,7 +46,10 @@ HELP = [
     "algorithms",
 ]
 HELP += [f"algorithms {name}" for name in ("reinforce", "a2c", "ppo", "ppo-penalty", "spo", "npg", "trpo")]
-HELP += [f"{command} --help" for command in ("train", "resume", "evaluate", "watch", "tasks", "algorithms", "doctor")]
+HELP += [
+    f"{command} --help"
+    for command in ("train", "resume", "evaluate", "watch", "record", "tasks", "algorithms", "doctor")
+]
 HELP += [
     "train reacher --help",
     "train cartpole --algorithm a2c --lanes 4 --help",
@@ -70,6 +73,7 @@ MISTAKES += [
 MISTAKES += ["train reacher --time-limit x", "train reacher --seeds 0", "train gymnasium"]
 MISTAKES += ["resume", "resume /nowhere", "resume /tmp", "resume /nowhere --stpes 3"]
 MISTAKES += ["evaluate", "evaluate /nowhere", "evaluate /tmp", "watch /nowhere", "watch /tmp --fps 0", "tasks reachr"]
+MISTAKES += ["record", "record /nowhere --out x", "train cartpole --cloning.pases 3"]
 MISTAKES += ["algorithms pop", "doctor", "doctor CartPole-v1 --steps 0"]
 
 # Whether Gymnasium knows an id, only Gymnasium can tell; torch is not needed for that either.

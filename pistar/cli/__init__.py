@@ -37,6 +37,9 @@ COMMANDS = {
     "resume": Command("RUN", "continue a run that was stopped, bit for bit, or extend it", "pistar.cli.resume"),
     "evaluate": Command("RUN|POLICY", "judge a policy beside its task's baselines", "pistar.cli.evaluate"),
     "watch": Command("RUN|POLICY", "see a policy act, in a window or a video file", "pistar.cli.watch"),
+    "record": Command(
+        "RUN|POLICY|BASELINE", "write whole episodes as files, for `train --demonstrations`", "pistar.cli.record"
+    ),
     "tasks": Command("[NAME]", "the tasks, or one task's settings", "pistar.cli.tasks"),
     "algorithms": Command("[NAME]", "the algorithms, or one algorithm's settings", "pistar.cli.algorithms"),
     "doctor": Command("TARGET", "check an environment: what is wrong with it and what to do", "pistar.cli.doctor"),
