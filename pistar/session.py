@@ -26,7 +26,8 @@ from pistar.rollout import Rollout
 class Session:
     """The parts of a running experiment, wired together, and their common state."""
 
-    def __init__(self, experiment: Experiment) -> None:
+    def __init__(self, experiment: Experiment, resumed: bool = False) -> None:
+        """``resumed``: the algorithm's state will be a checkpoint's, given to `restore`, and is not made anew."""
         training, seed = experiment.training, experiment.training.seed
         if training.device == "cuda" and not torch.cuda.is_available():
             raise UsageError(f"device is 'cuda', but torch {torch.__version__} finds no CUDA here; use --device cpu")
@@ -63,7 +64,7 @@ class Session:
             self.replay = Replay(
                 self.algorithm.replay_capacity, seeding.derive(seed, "replay"), self.environment.device
             )
-        self.state = self.algorithm.init(self.policy, training.lanes)
+        self.state = {} if resumed else self.algorithm.init(self.policy, training.lanes)
         self.iteration, self.seconds, self.best = 0, 0.0, float("-inf")
         torch.manual_seed(seeding.derive(seed, "torch"))  # for modules that draw from the global stream (dropout)
 

@@ -149,7 +149,7 @@ def resume(
         if steps is not None:
             experiment = extend(experiment, steps)
             run.write_experiment(experiment, recorded)
-        session = Session(experiment)
+        session = Session(experiment, resumed=True)
         with ExitStack() as stack:
             stack.callback(session.close)
             session.restore(state)

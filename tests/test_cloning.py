@@ -70,7 +70,7 @@ def test_the_exploration_of_the_start_is_given_back_unless_the_fitted_one_is_wan
         policy = build(BOX, hidden=(8,))
         settings = CloningSettings(passes=60, minibatch=20, learning_rate=0.01, exploration=wanted)  # type: ignore[arg-type]
         clone(policy, episodes, settings, discount=0.9, scale=None, seed=0)
-        assert float(policy.head.bounded_log_std().exp().mean()) == pytest.approx(expected, rel=0.1)  # type: ignore[union-attr]
+        assert float(policy.head.bounded_log_std().detach().exp().mean()) == pytest.approx(expected, rel=0.1)  # type: ignore[union-attr]
 
 
 def test_the_pass_that_counts_is_the_one_under_which_held_out_episodes_are_likeliest():

@@ -45,7 +45,9 @@ HELP = [
     "tasks gymnasium",
     "algorithms",
 ]
-HELP += [f"algorithms {name}" for name in ("reinforce", "a2c", "ppo", "ppo-penalty", "spo", "npg", "trpo")]
+HELP += [
+    f"algorithms {name}" for name in ("reinforce", "a2c", "ppo", "ppo-penalty", "spo", "npg", "trpo", "distillation")
+]
 HELP += [
     f"{command} --help"
     for command in ("train", "resume", "evaluate", "watch", "record", "tasks", "algorithms", "doctor")
