@@ -45,6 +45,9 @@ class Training:
     normalize_rewards: bool = True  # divide rewards by the running deviation of the discounted return
     warm_up: int = 1000  # uncounted random steps that give the first moments
     stagger: bool = True  # first episodes start at a random elapsed time, where the environment can
+    symmetry: str = (
+        "none"  # mirror images of every rollout are learned from too: none, task (as it declares), module:NAME
+    )
     lag: int = 0  # updates by which the parameters that collect are behind; 0: the newest collect
     overlap: bool = True  # with a lag, collect in a thread of its own while learning; changes no result
     workers: int | None = None  # processes that step the environment; 0: this one; none: as many as pay, measured
@@ -68,6 +71,10 @@ class Training:
             "time_limit",
         )
         bounds.above(0, self, "adam_epsilon")
+        if self.symmetry not in ("none", "task") and ":" not in self.symmetry:
+            raise UsageError(f"symmetry: expected none, task or module:NAME, received {self.symmetry!r}")
+        if self.symmetry != "none" and self.lag:
+            raise UsageError("symmetry needs the policy that acted, which a lag has put aside; leave one of them out")
 
     @property
     def execution(self) -> Execution:

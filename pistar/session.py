@@ -11,12 +11,13 @@ from typing import Any
 
 import torch
 
-from pistar import seeding
+from pistar import seeding, symmetry
 from pistar.collector import Collector
 from pistar.errors import CheckpointError, UsageError
 from pistar.experiment import Experiment
 from pistar.lagged import LaggedCollector
 from pistar.learner import Learner
+from pistar.mirroring import Mirrors
 from pistar.normalization import RewardScale
 from pistar.policy import Policy
 from pistar.replay import Replay
@@ -59,12 +60,15 @@ class Session:
         self.collector: Collector | LaggedCollector = collector
         if training.lag > 0:
             self.collector = LaggedCollector(collector, training.lag, training.overlap)
+        symmetries = symmetry.find(training.symmetry, experiment.task)
+        self.mirrors = Mirrors(symmetries, self.policy) if symmetries else None
         self.replay = None
         if self.algorithm.experience == "replay":
             self.replay = Replay(
                 self.algorithm.replay_capacity, seeding.derive(seed, "replay"), self.environment.device
             )
-        self.state = {} if resumed else self.algorithm.init(self.policy, training.lanes)
+        self.lanes = training.lanes * (1 + len(symmetries))  # that are learned from
+        self.state = {} if resumed else self.algorithm.init(self.policy, self.lanes)
         self.iteration, self.seconds, self.best = 0, 0.0, float("-inf")
         torch.manual_seed(seeding.derive(seed, "torch"))  # for modules that draw from the global stream (dropout)
 
@@ -88,9 +92,10 @@ class Session:
         rollout = self.collector.collect(self.experiment.training.horizon)
         if cut:
             self.collector.cut(rollout)
-        experience = rollout if self.replay is None else self.replay.add(rollout)
+        whole = rollout if self.mirrors is None else self.mirrors.augmented(rollout)
+        experience = whole if self.replay is None else self.replay.add(whole)
         metrics = self.improve(experience)
-        self.collector.absorb(rollout)
+        self.collector.absorb(whole)
         self.iteration += 1
         return rollout, metrics
 
@@ -117,6 +122,8 @@ class Session:
         }
         if self.replay is not None:
             state["replay"] = self.replay.state()
+        if self.mirrors is not None:
+            state["mirrors"] = self.mirrors.state()
         return state
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -127,6 +134,8 @@ class Session:
             self.state = state["algorithm"]
             if self.replay is not None:
                 self.replay.load_state(state["replay"])
+            if self.mirrors is not None:
+                self.mirrors.load_state(state["mirrors"])
             self.iteration, self.seconds, self.best = state["iteration"], state["seconds"], float(state["best"])
             torch.set_rng_state(state["torch"])
         except (KeyError, RuntimeError, ValueError) as error:
@@ -147,4 +156,4 @@ def adopt(session: Session, policy: Policy) -> None:
         raise UsageError(
             f"the policy to start from is built otherwise: {error}; give the same --policy settings"
         ) from error
-    session.state = session.algorithm.init(session.policy, session.experiment.training.lanes)  # made of these weights
+    session.state = session.algorithm.init(session.policy, session.lanes)  # made of these weights
