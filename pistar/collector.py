@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from pistar import acting, seeding
+from pistar.envs.allowed import mask_in, random_action
 from pistar.envs.environment import Environment
 from pistar.envs.wrappers import begins
 from pistar.errors import EnvironmentFailure
@@ -55,14 +56,15 @@ class Collector:
         self.observation = map_leaves(torch.clone, self.environment.reset(seeding.derive(self.seed, "environment")))
 
     def _warm_up(self, steps: int) -> None:
-        """Random actions, uniform over the space (standard normal where it has no bounds)."""
+        """Random actions, uniform over what is allowed of the space (standard normal where it has no bounds)."""
         space = self.environment.spaces.action
         space.seed(seeding.derive(self.seed, "warm-up", "actions") % 2**31)
         observation = self.environment.reset(seeding.derive(self.seed, "warm-up"))
         seen, rewards, ended, valid = [], [], [], []
         for _ in range(steps):
             seen.append(map_leaves(torch.clone, observation))
-            step = self.environment.step(self._random_action(observation))
+            mask = mask_in(observation, self.policy.mask or self.environment.mask)
+            step = self.environment.step(random_action(space, self.environment.lanes, self.environment.device, mask))
             rewards.append(step.reward.clone())
             ended.append(step.ended.clone())
             valid.append(torch.ones_like(step.ended) if step.valid is None else step.valid.clone())
@@ -73,17 +75,6 @@ class Collector:
             reward = torch.stack(rewards)
             self.reward_scale.update(reward, torch.stack(ended), weight)
             self.reward_scale.discounted.zero_()
-
-    def _random_action(self, observation: Tree) -> Tree:
-        """As `random_action`; with a mask, what the head gives for outputs of 0 that are not forbidden."""
-        if self.policy.mask is None:
-            return random_action(self.environment.spaces.action, self.environment.lanes, self.environment.device)
-        head = self.policy.head
-        outputs = torch.zeros(self.environment.lanes, head.size, device=self.environment.device)
-        with torch.no_grad():
-            noise = head.noise(outputs.shape[:-1], self.generator, outputs.dtype, outputs.device)
-            allowed = head(head.forbid(outputs, observation[self.policy.mask]))
-            return head.to_environment(allowed.sample(noise))
 
     def collect(self, horizon: int) -> Rollout:
         """The next ``horizon`` steps of every lane.
@@ -254,9 +245,3 @@ class Collector:
         self._running = state["running"].numpy().copy()
         if self.reward_scale is not None:
             self.reward_scale.load_state(state["reward_scale"])
-
-
-def random_action(space: Any, lanes: int, device: torch.device) -> Tree:
-    """One uniformly random action per lane from the space's own random stream: [B, ...]."""
-    samples = [space.sample() for _ in range(lanes)]
-    return map_leaves(lambda *x: torch.as_tensor(np.stack(x)).to(device), samples[0], *samples[1:])

@@ -185,6 +185,8 @@ class Evaluator:
     def judge(self, policy: Policy, baselines: bool = False) -> Judgement:
         """Mean and interval of the policy's return; with ``baselines``, the task's own on the same episodes."""
         quota = self.episodes // self.environment.lanes
+        if policy.mask is not None:
+            self.environment.mask = policy.mask  # baselines choose among what the policy may choose from
         choose = controller(policy, self.deterministic, seeding.derive(self.seed, "actions"))
         mine = play(self.environment, choose, quota, self.seed, self.task.success)
         compared = {}

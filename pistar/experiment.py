@@ -19,6 +19,7 @@ from pistar.algorithms import ALGORITHMS
 from pistar.algorithms.algorithm import Algorithm
 from pistar.errors import UnknownName, UsageError
 from pistar.policies import POLICIES
+from pistar.ranges import searched
 from pistar.schedules import Schedule, linear
 from pistar.tasks import TASKS
 from pistar.tasks.task import Execution, Task
@@ -35,9 +36,9 @@ class Training:
     steps: int = 1_000_000  # environment steps in all, rounded up to whole iterations
     schedule_steps: int | None = None  # over which schedules run; none: all, and a run that is extended keeps them
     seed: int = 0  # the run's one seed; every random stream is derived from it
-    lanes: int = 16  # parallel streams of experience, B; decides what is learned
-    horizon: int = 128  # steps per lane and iteration, T
-    learning_rate: Schedule = field(default_factory=lambda: linear(3e-4, 0.0))  # step size of the optimizer
+    lanes: int = searched(16, choices=(4, 8, 16, 32, 64))  # parallel streams of experience, B; decides what is learned
+    horizon: int = searched(128, choices=(32, 64, 128, 256, 512))  # steps per lane and iteration, T
+    learning_rate: Schedule = searched(linear(3e-4, 0.0), 1e-4, 1e-2, scale="log")  # step size of the optimizer
     critic_learning_rate: Schedule | None = None  # step size for what serves the critic alone; none: as the rest
     optimizer: Literal["adam", "sgd"] = "adam"  # how gradients become steps
     adam_epsilon: float = 1e-8  # added to Adam's denominator
@@ -45,9 +46,7 @@ class Training:
     normalize_rewards: bool = True  # divide rewards by the running deviation of the discounted return
     warm_up: int = 1000  # uncounted random steps that give the first moments
     stagger: bool = True  # first episodes start at a random elapsed time, where the environment can
-    symmetry: str = (
-        "none"  # mirror images of every rollout are learned from too: none, task (as it declares), module:NAME
-    )
+    symmetry: str = "none"  # whose mirror images of rollouts are learned from too: none, task or module:NAME
     lag: int = 0  # updates by which the parameters that collect are behind; 0: the newest collect
     overlap: bool = True  # with a lag, collect in a thread of its own while learning; changes no result
     workers: int | None = None  # processes that step the environment; 0: this one; none: as many as pay, measured

@@ -153,8 +153,10 @@ class LaggedCollector:
         """Continue from ``state``."""
         collector, ahead = self._collector, state["ahead"]
         collector.load_state(state)
-        history = ahead["history"]
-        self._history.extend(Snapshot(**history[str(i)]) for i in range(len(history)))  # files sort names: 10 before 2
+        history, constants = ahead["history"], self.policy.constants()
+        for i in range(len(history)):  # files sort names: 10 before 2
+            version, tensors = history[str(i)]["version"], history[str(i)]["tensors"]
+            self._history.append(Snapshot(version, constants | tensors))
         self._updates, self.steps = int(ahead["updates"]), int(ahead["steps"])
         self.returns.extend(ahead["returns"])
         self.lengths.extend(ahead["lengths"])

@@ -211,8 +211,9 @@ class Learner:
     def load_state(self, state: dict[str, Any]) -> None:
         """Continue from ``state``."""
         self.parameters.copy_(state["parameters"])
+        buffers = self.policy.constants() | state["buffers"]
         for name, buffer in self.policy.named_buffers():
-            buffer.copy_(state["buffers"][name.replace(".", "/")])
+            buffer.copy_(buffers[name.replace(".", "/")])
         for name, optimizer in self._optimizers.items():
             saved = state["moments"].get(name, {})
             if saved:

@@ -88,6 +88,14 @@ class Policy(nn.Module, ABC):
                     "and the last checkpoint stands; lower the learning rate"
                 )
 
+    def constants(self) -> dict[str, Tensor]:
+        """Buffers that are not part of its state, by name ("/" between parts): its kind and its spaces say all of them.
+
+        A checkpoint from before one of them was added, or had another name, is whole without it.
+        """
+        state = self.state_dict()
+        return {name.replace(".", "/"): buffer for name, buffer in self.named_buffers() if name not in state}
+
     def initial_memory(self, lanes: int) -> Tree:
         """The memory at the start of ``lanes`` episodes, [N, ...]; None for a policy without one."""
         return None

@@ -68,7 +68,7 @@ def read(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = _metadata(file.metadata(), path, kind)
-            tensors = {key: _placed(file.get_tensor(key)) for key in file.keys()}  # noqa: SIM118 - not a dict
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
     except FileNotFoundError:
         raise ArtefactError(f"{path}: no such file") from None
     except (SafetensorError, OSError, ValueError) as error:
@@ -80,6 +80,7 @@ def read(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
         raise ArtefactError(
             f"{path}: its content does not match its checksum: it was altered or damaged. Use another copy"
         )
+    tensors = {key: _placed(tensor) for key, tensor in tensors.items()}  # after the digest: a copied bool is 0 or 1
     try:
         return _decode(json.loads(metadata["state"]), tensors), json.loads(metadata["header"])
     except (KeyError, TypeError, ValueError) as error:

@@ -8,7 +8,21 @@ from typing import NamedTuple
 
 import pytest
 
-from pistar.cli import COMMANDS, algorithms, doctor, evaluate, flags, record, request, resume, tasks, watch
+from pistar.cli import (
+    COMMANDS,
+    algorithms,
+    compare,
+    doctor,
+    evaluate,
+    flags,
+    record,
+    report,
+    request,
+    resume,
+    tasks,
+    tune,
+    watch,
+)
 from pistar.errors import UnknownName, UsageError
 
 ROOT = Path(__file__).parents[1]
@@ -84,7 +98,15 @@ def test_every_make_target_exists(page: Path):
 
 # ---- commands --------------------------------------------------------------------------------------------------------
 
-OPTIONS = {"resume": resume, "evaluate": evaluate, "record": record, "watch": watch}
+OPTIONS = {
+    "resume": resume,
+    "evaluate": evaluate,
+    "record": record,
+    "watch": watch,
+    "compare": compare,
+    "report": report,
+}
+OF_SEVERAL = ("compare", "report")  # runs
 LISTS = {"tasks": tasks, "algorithms": algorithms}
 
 
@@ -97,6 +119,15 @@ def parse(command: str) -> None:
         flags.parse(arguments, request.groups(arguments) if name == "train" else [])
     elif name == "train":
         request.read(arguments, "usage")
+    elif name == "tune":
+        parsed = flags.parse(arguments, tune.groups(arguments))
+        options = parsed.options(tune.Options)
+        tune.extent_of({})
+        if options.resume is None:
+            base = tune.experiment_of(parsed.only_word("usage"), options, parsed.values)
+            tune.plan_of("task", base, options, tune.fixed(base, parsed.values))
+        else:
+            tune.require_alone(parsed)
     elif name in LISTS:
         for word in flags.parse(arguments, []).words:
             registry = {"tasks": tasks.TASKS, "algorithms": algorithms.ALGORITHMS}[name]
@@ -109,12 +140,17 @@ def parse(command: str) -> None:
     else:
         parsed = flags.parse(arguments, [flags.Group("", "", lambda: OPTIONS[name].Options)])
         parsed.options(OPTIONS[name].Options)
-        parsed.only_word("usage")
+        if name in OF_SEVERAL:
+            assert parsed.words
+        else:
+            parsed.only_word("usage")
 
 
 def test_every_command_parses(page: Path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # where no run is in the way
     monkeypatch.syspath_prepend(str(EXAMPLES))
+    (tmp_path / "runs" / "tuned").mkdir(parents=True)
+    (tmp_path / "runs" / "tuned" / "best.toml").touch()  # what a search that a page tells of leaves
     refused = []
     for command in commands(page):
         try:
@@ -135,7 +171,7 @@ def flags_of(page: Path) -> Iterator[str]:
 
 
 def test_every_flag_that_is_named_alone_is_known(page: Path):
-    kinds = [*request.groups([]), *(flags.Group("", "", lambda m=m: m.Options) for m in OPTIONS.values())]
+    kinds = [*request.groups([]), *(flags.Group("", "", lambda m=m: m.Options) for m in (*OPTIONS.values(), tune))]
     unknown = []
     for flag in flags_of(page):
         if re.search(r"\b[A-Z]+\b", flag) or flag.startswith(("--algorithm.", "--task.", "--gymnasium.options.")):

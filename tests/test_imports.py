@@ -45,12 +45,23 @@ HELP = [
     "tasks gymnasium",
     "algorithms",
 ]
-HELP += [
-    f"algorithms {name}" for name in ("reinforce", "a2c", "ppo", "ppo-penalty", "spo", "npg", "trpo", "distillation")
-]
+HELP += [f"algorithms {name}" for name in ("reinforce", "a2c", "ppo", "ppo-penalty", "spo", "npg", "trpo")]
+HELP += ["algorithms distillation"]
 HELP += [
     f"{command} --help"
-    for command in ("train", "resume", "evaluate", "watch", "record", "tasks", "algorithms", "doctor")
+    for command in (
+        "train",
+        "resume",
+        "evaluate",
+        "watch",
+        "record",
+        "compare",
+        "report",
+        "tasks",
+        "algorithms",
+        "tune",
+        "doctor",
+    )
 ]
 HELP += [
     "train reacher --help",
@@ -76,6 +87,16 @@ MISTAKES += ["train reacher --time-limit x", "train reacher --seeds 0", "train g
 MISTAKES += ["resume", "resume /nowhere", "resume /tmp", "resume /nowhere --stpes 3"]
 MISTAKES += ["evaluate", "evaluate /nowhere", "evaluate /tmp", "watch /nowhere", "watch /tmp --fps 0", "tasks reachr"]
 MISTAKES += ["record", "record /nowhere --out x", "train cartpole --cloning.pases 3"]
+MISTAKES += ["tune", "tune cartpol", "tune cartpole --trials 0", "tune cartpole --seeds 0", "tune --resume /nowhere"]
+MISTAKES += ["tune cartpole --search ppo.klip", "tune cartpole --storage redis://x", "tune cartpole --stop-at 3"]
+MISTAKES += [
+    "compare",
+    "compare /nowhere",
+    "compare /tmp --out x.gif",
+    "report",
+    "report /nowhere",
+    "report /tmp --out x",
+]
 MISTAKES += ["algorithms pop", "doctor", "doctor CartPole-v1 --steps 0"]
 
 # Whether Gymnasium knows an id, only Gymnasium can tell; torch is not needed for that either.
@@ -94,6 +115,17 @@ def test_help_and_listings_import_neither_torch_nor_gymnasium():
 def test_errors_of_usage_import_no_torch():
     assert exit_codes(MISTAKES, "torch", "gymnasium", "mujoco") == [2] * len(MISTAKES)
     assert exit_codes(MISTAKES_IN_GYMNASIUM, "torch") == [2] * len(MISTAKES_IN_GYMNASIUM)
+
+
+def test_comparisons_and_reports_import_no_torch(tmp_path: Path):
+    for seed in range(2):
+        run = tmp_path / f"seed-{seed}"
+        run.mkdir()
+        (run / "experiment.toml").write_text(f'[task]\nkind = "cartpole"\n[training]\nseed = {seed}\n')
+        (run / "evaluations.jsonl").write_text('{"steps": 9, "mean": 1.0, "final": true}\n')
+        (run / "metrics.jsonl").write_text('{"steps": 9, "return": 1.0}\n')
+    lines = [f"compare {tmp_path} --out {tmp_path / 'c.png'}", f"report {tmp_path}"]
+    assert exit_codes(lines, "torch", "gymnasium", "mujoco") == [0, 0]
 
 
 def test_the_guard_would_notice_torch(tmp_path: Path):

@@ -97,6 +97,11 @@ def test_nothing_but_the_command_line_knows_the_command_line():
     ] == []
 
 
+def test_nothing_but_the_command_knows_the_search():
+    known = [file for file in FILES if not file.relative_to(ROOT).as_posix().startswith(("tune/", "cli/tune.py"))]
+    assert [o for file in known for o in offences(file.relative_to(ROOT).as_posix(), "pistar.tune", "optuna")] == []
+
+
 def test_nothing_knows_the_examinations_for_users():
     known = [file for file in FILES if not file.relative_to(ROOT).as_posix().startswith(("testing/", "doctor/"))]
     assert [o for file in known for o in offences(file.relative_to(ROOT).as_posix(), "pistar.testing")] == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from pistar import artefact, training
 from pistar.algorithms.ppo import PPO
 from pistar.checkpoint import Checkpoints
 from pistar.envs.gym_lanes import GymnasiumLanes
-from pistar.errors import UsageError
+from pistar.errors import CheckpointError, UsageError
 from pistar.evaluation import Evaluator, Judgement
 from pistar.experiment import Experiment, find_task, resolve
 from pistar.report import jsonl
@@ -161,6 +162,32 @@ def test_a_restored_session_goes_on_as_the_one_that_was_saved(algorithm: str, tm
     assert first.progress < 0.5  # or the learning rate would be 0, and nothing could differ
     for session in (first, second):
         session.environment.close()
+
+
+@pytest.mark.parametrize("lag", [0, 2])
+def test_a_checkpoint_that_has_other_names_for_what_the_spaces_say_goes_on_bit_for_bit(
+    lag: int, tmp_path: Path
+) -> None:
+    settings = {**SMALL, "training": {**SMALL["training"], "lag": lag}}
+    made = resolve(find_task("pendulum"), (settings, "the test"))
+    with closing(training.Session(made)) as first, closing(training.Session(made)) as second:
+        first.collector.start(16)
+        first.iterate(cut=False)
+        Checkpoints(tmp_path).save(1, first.checkpoint())
+        loaded = Checkpoints(tmp_path).load()
+        constants = set(first.policy.constants())
+        assert {"head/box/low", "head/box/high"} <= constants
+        snapshots = loaded["collector"]["ahead"]["history"].values() if lag else []
+        for tensors in (loaded["learner"]["buffers"], *(snapshot["tensors"] for snapshot in snapshots)):
+            for name in constants:
+                tensors[name.replace("box", "range")] = tensors.pop(name)
+        second.restore(loaded)
+        for _ in range(3):
+            assert first.iterate(cut=False)[1] == second.iterate(cut=False)[1]
+            assert torch.equal(first.learner.parameters, second.learner.parameters)
+        del loaded["learner"]["buffers"]["encoder/normalizer/shift"]  # which nothing else says
+        with pytest.raises(CheckpointError, match="encoder/normalizer/shift"):
+            second.restore(loaded)
 
 
 def test_an_extended_experiment_keeps_the_horizon_of_its_schedules() -> None:

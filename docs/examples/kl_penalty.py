@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pistar import bounds, estimators, objectives
 from pistar.algorithms.algorithm import Algorithm, AlgorithmState, Loss, Metrics
 from pistar.algorithms.metrics import MetricsMean
+from pistar.ranges import searched
 
 if TYPE_CHECKING:
     from pistar.learner import Learner
@@ -37,7 +38,7 @@ class KLPenalty(Algorithm):
 
     discount: float = 0.99  # γ: weight of the reward one step later
     trace: float = 0.95  # λ of generalised advantage estimation
-    wanted_kl: float = 0.01  # how far an iteration should move the policy, nats
+    wanted_kl: float = searched(0.01, 0.002, 0.1, scale="log")  # how far an iteration should move the policy, nats
     penalty: float = 1.0  # κ before the first iteration
     epochs: int = 4  # passes over each rollout
     minibatch: int = 256  # samples in a minibatch

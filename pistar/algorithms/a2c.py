@@ -18,6 +18,7 @@ from pistar import bounds, closed_form, objectives
 from pistar.algorithms import advantages
 from pistar.algorithms.algorithm import Algorithm, AlgorithmState, Loss, Metrics
 from pistar.algorithms.metrics import explained_variance
+from pistar.ranges import Choices, Range, searched
 from pistar.schedules import Schedule, constant
 
 if TYPE_CHECKING:
@@ -39,12 +40,15 @@ class A2C(Algorithm):
             "training": {"lanes": 16, "horizon": 8, "learning_rate": {"from": 2e-3, "to": 0.0}},
         },
     }
+    training_ranges: ClassVar[Mapping[str, Range | None]] = {
+        "horizon": Choices((4, 8, 16, 32)),  # every step is used once, so that only short rollouts give many updates
+    }
 
-    discount: float = 0.99  # γ: weight of the reward one step later
-    trace: float = 0.95  # λ of generalised advantage estimation
-    entropy_weight: Schedule = constant(0.0)  # β: reward for being undecided, nats
-    value_weight: float = 0.5  # c: weight of the squared value error
-    normalize_advantages: bool = False  # to mean 0 and deviation 1 over the rollout
+    discount: float = searched(0.99, 0.9, 0.999, scale="complement")  # γ: weight of the reward one step later
+    trace: float = searched(0.95, 0.8, 1.0)  # λ of generalised advantage estimation
+    entropy_weight: Schedule = searched(constant(0.0), 0.0, 0.02)  # β: reward for being undecided, nats
+    value_weight: float = searched(0.5, 0.05, 2.0, scale="log")  # c: weight of the squared value error
+    normalize_advantages: bool = searched(False, choices=(False, True))  # to mean 0 and deviation 1 over the rollout
 
     def __post_init__(self) -> None:
         bounds.between(0, 1, self, "discount", "trace")

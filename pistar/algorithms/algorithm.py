@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from pistar.learner import Learner
     from pistar.policy import Policy
+    from pistar.ranges import Range
     from pistar.replay import Replay
     from pistar.rollout import Rollout
 
@@ -33,6 +34,9 @@ class Algorithm(ABC):
     paper: ClassVar[str]
     experience: ClassVar[Literal["rollout", "replay"]] = "rollout"  # what `improve` is given
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # "continuous" / "discrete" -> tables of defaults
+    training_ranges: ClassVar[
+        Mapping[str, Range | None]
+    ] = {}  # fields of [training] searched otherwise; None: not at all
 
     @property
     def replay_capacity(self) -> int:

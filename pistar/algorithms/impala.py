@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pistar import bounds, closed_form, estimators, objectives
 from pistar.algorithms import advantages, epochs
 from pistar.algorithms.algorithm import Algorithm, AlgorithmState, Loss, Metrics
+from pistar.ranges import searched
 from pistar.schedules import Schedule, constant
 
 if TYPE_CHECKING:
@@ -45,14 +46,14 @@ class IMPALA(Algorithm):
         },
     }
 
-    discount: float = 0.99  # γ: weight of the reward one step later
-    trace: float = 1.0  # λ: share of the correction that is carried from step to step
+    discount: float = searched(0.99, 0.9, 0.999, scale="complement")  # γ: weight of the reward one step later
+    trace: float = searched(1.0, 0.8, 1.0)  # λ: share of the correction that is carried from step to step
     ratio_bound: float = 1.0  # ρ̄: largest ratio that a step's own error counts with
     trace_bound: float = 1.0  # c̄: largest ratio that later errors are carried with
     minibatch: int | None = None  # samples of one gradient step, in one pass; none: the whole rollout
-    entropy_weight: Schedule = constant(0.0)  # β: reward for being undecided, nats
-    value_weight: float = 0.5  # c: weight of the squared value error
-    normalize_advantages: bool = False  # to mean 0 and deviation 1, per gradient step
+    entropy_weight: Schedule = searched(constant(0.0), 0.0, 0.02)  # β: reward for being undecided, nats
+    value_weight: float = searched(0.5, 0.05, 2.0, scale="log")  # c: weight of the squared value error
+    normalize_advantages: bool = searched(False, choices=(False, True))  # to mean 0 and deviation 1, per gradient step
 
     def __post_init__(self) -> None:
         bounds.between(0, 1, self, "discount", "trace")

@@ -18,6 +18,7 @@ from pistar import bounds, objectives
 from pistar.algorithms import advantages, critic, natural_step
 from pistar.algorithms.algorithm import Algorithm, AlgorithmState, Loss, Metrics
 from pistar.algorithms.metrics import explained_variance
+from pistar.ranges import searched
 from pistar.schedules import Schedule
 
 if TYPE_CHECKING:
@@ -37,14 +38,18 @@ class NPG(Algorithm):
         "discrete": {"training": {"lanes": 8, "horizon": 128, "learning_rate": 1e-3}},
     }
 
-    discount: float = 0.99  # γ: weight of the reward one step later
-    trace: float = 0.95  # λ of generalised advantage estimation
+    discount: float = searched(0.99, 0.9, 0.999, scale="complement")  # γ: weight of the reward one step later
+    trace: float = searched(0.95, 0.8, 1.0)  # λ of generalised advantage estimation
     step: Schedule | None = None  # η: fixed length of the step along F⁻¹ g; none: as max_kl has it
-    max_kl: float = 0.01  # δ: mean KL divergence of a step as F foresees it, nats; where step is none
-    damping: float = 0.1  # added to the diagonal of F, which has no more rank than the batch gives it
+    max_kl: float = searched(
+        0.01, 0.001, 0.1, scale="log"
+    )  # δ: mean KL divergence of a step as F foresees it, nats; where step is none
+    damping: float = searched(
+        0.1, 0.01, 1.0, scale="log"
+    )  # added to the diagonal of F, which has no more rank than the batch gives it
     conjugate_steps: int = 10  # of conjugate gradients, each one product with F
-    epochs: int = 10  # passes of the critic over each rollout
-    minibatch: int = 128  # samples in a minibatch of the critic
+    epochs: int = searched(10, 3, 20, scale="log")  # passes of the critic over each rollout
+    minibatch: int = searched(128, choices=(32, 64, 128, 256, 512))  # samples in a minibatch of the critic
 
     def __post_init__(self) -> None:
         bounds.between(0, 1, self, "discount", "trace")

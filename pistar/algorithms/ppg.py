@@ -27,6 +27,7 @@ from pistar.algorithms.algorithm import Algorithm, AlgorithmState, Loss, Metrics
 from pistar.algorithms.metrics import explained_variance
 from pistar.algorithms.ppo import PPO
 from pistar.errors import UsageError
+from pistar.ranges import searched
 from pistar.schedules import Schedule, constant
 
 if TYPE_CHECKING:
@@ -48,18 +49,20 @@ class PPG(Algorithm):
         },
     }
 
-    discount: float = 0.99  # γ: weight of the reward one step later
-    trace: float = 0.95  # λ of generalised advantage estimation
-    clip: Schedule = constant(0.2)  # ε: how far the probability ratio may pay
-    epochs: int = 1  # passes over each rollout in the policy phase
-    minibatch: int = 64  # samples in a minibatch of the policy phase
-    entropy_weight: Schedule = constant(0.0)  # β: reward for being undecided, nats
-    value_weight: float = 0.5  # c: weight of each squared value error
-    normalize_advantages: bool = False  # to mean 0 and deviation 1, per minibatch
-    policy_iterations: int = 32  # N_π: iterations of a policy phase
-    auxiliary_epochs: int = 6  # E_aux: passes over the phase's steps in the auxiliary phase
+    discount: float = searched(0.99, 0.9, 0.999, scale="complement")  # γ: weight of the reward one step later
+    trace: float = searched(0.95, 0.8, 1.0)  # λ of generalised advantage estimation
+    clip: Schedule = searched(constant(0.2), 0.05, 0.5, scale="log")  # ε: how far the probability ratio may pay
+    epochs: int = searched(1, choices=(1, 2, 4))  # passes over each rollout in the policy phase
+    minibatch: int = searched(64, choices=(32, 64, 128, 256, 512))  # samples in a minibatch of the policy phase
+    entropy_weight: Schedule = searched(constant(0.0), 0.0, 0.02)  # β: reward for being undecided, nats
+    value_weight: float = searched(0.5, 0.05, 2.0, scale="log")  # c: weight of each squared value error
+    normalize_advantages: bool = searched(False, choices=(False, True))  # to mean 0 and deviation 1, per minibatch
+    policy_iterations: int = searched(32, choices=(4, 8, 16, 32))  # N_π: iterations of a policy phase
+    auxiliary_epochs: int = searched(6, 2, 10)  # E_aux: passes over the phase's steps in the auxiliary phase
     auxiliary_minibatch: int = 256  # samples in a minibatch of the auxiliary phase
-    clone_weight: float = 1.0  # β_clone: weight of the mean KL that keeps the policy, per nat
+    clone_weight: float = searched(
+        1.0, 0.1, 10.0, scale="log"
+    )  # β_clone: weight of the mean KL that keeps the policy, per nat
 
     def __post_init__(self) -> None:
         bounds.between(0, 1, self, "discount", "trace")

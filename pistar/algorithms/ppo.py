@@ -19,7 +19,8 @@ from pistar import bounds, closed_form, objectives
 from pistar.algorithms import advantages
 from pistar.algorithms.adaptive_rate import adapt
 from pistar.algorithms.algorithm import Algorithm, AlgorithmState, Loss, Metrics
-from pistar.algorithms.metrics import MetricsMean, explained_variance
+from pistar.algorithms.metrics import MetricsMean, explained_variance, ratio_error
+from pistar.ranges import searched
 from pistar.schedules import Schedule, constant
 
 if TYPE_CHECKING:
@@ -41,14 +42,14 @@ class PPO(Algorithm):
         },
     }
 
-    discount: float = 0.99  # γ: weight of the reward one step later
-    trace: float = 0.95  # λ of generalised advantage estimation
-    clip: Schedule = constant(0.2)  # ε: how far the probability ratio may pay
-    epochs: int = 10  # passes over each rollout
-    minibatch: int = 64  # samples in a minibatch
-    entropy_weight: Schedule = constant(0.0)  # β: reward for being undecided, nats
-    value_weight: float = 0.25  # c: weight of the squared value error
-    normalize_advantages: bool = False  # to mean 0 and deviation 1, per minibatch
+    discount: float = searched(0.99, 0.9, 0.999, scale="complement")  # γ: weight of the reward one step later
+    trace: float = searched(0.95, 0.8, 1.0)  # λ of generalised advantage estimation
+    clip: Schedule = searched(constant(0.2), 0.05, 0.5, scale="log")  # ε: how far the probability ratio may pay
+    epochs: int = searched(10, 3, 20, scale="log")  # passes over each rollout
+    minibatch: int = searched(64, choices=(32, 64, 128, 256, 512))  # samples in a minibatch
+    entropy_weight: Schedule = searched(constant(0.0), 0.0, 0.02)  # β: reward for being undecided, nats
+    value_weight: float = searched(0.25, 0.05, 2.0, scale="log")  # c: weight of the squared value error
+    normalize_advantages: bool = searched(False, choices=(False, True))  # to mean 0 and deviation 1, per minibatch
     recompute_advantages: bool = True  # before every epoch, with the critic as it then is
     max_kl: float | None = None  # stop the epochs once the mean KL to the acting policy exceeds this, nats
     wanted_kl: float | None = None  # move the learning rate from its start by minibatches' KL, towards this, nats
@@ -110,6 +111,7 @@ class PPO(Algorithm):
             if self.max_kl is not None and kl.result()["kl"] > self.max_kl:
                 break
         report = {**metrics.result(), "explained_variance": explained, "epochs": float(epoch + 1), "clip": clip}
+        report["first_ratio_error"] = ratio_error(metrics.first["kl"])
         if self.wanted_kl is None:
             return state, report
         rates = learner.learning_rates()

@@ -19,6 +19,7 @@ from pistar import bounds, objectives
 from pistar.algorithms import advantages, epochs, natural_step
 from pistar.algorithms.algorithm import Algorithm, AlgorithmState, Loss, Metrics
 from pistar.algorithms.metrics import explained_variance
+from pistar.ranges import searched
 from pistar.schedules import Schedule, constant
 
 if TYPE_CHECKING:
@@ -44,14 +45,14 @@ class PPOPenalty(Algorithm):
         },
     }
 
-    discount: float = 0.99  # γ: weight of the reward one step later
-    trace: float = 0.95  # λ of generalised advantage estimation
-    wanted_kl: float = 0.01  # how far an iteration should move the policy, nats
+    discount: float = searched(0.99, 0.9, 0.999, scale="complement")  # γ: weight of the reward one step later
+    trace: float = searched(0.95, 0.8, 1.0)  # λ of generalised advantage estimation
+    wanted_kl: float = searched(0.01, 0.002, 0.1, scale="log")  # how far an iteration should move the policy, nats
     penalty: float = 1.0  # κ before the first iteration
-    epochs: int = 10  # passes over each rollout
-    minibatch: int = 64  # samples in a minibatch
-    entropy_weight: Schedule = constant(0.0)  # β: reward for being undecided, nats
-    value_weight: float = 0.25  # c: weight of the squared value error
+    epochs: int = searched(10, 3, 20, scale="log")  # passes over each rollout
+    minibatch: int = searched(64, choices=(32, 64, 128, 256, 512))  # samples in a minibatch
+    entropy_weight: Schedule = searched(constant(0.0), 0.0, 0.02)  # β: reward for being undecided, nats
+    value_weight: float = searched(0.25, 0.05, 2.0, scale="log")  # c: weight of the squared value error
     recompute_advantages: bool = True  # before every epoch, with the critic as it then is
 
     def __post_init__(self) -> None:

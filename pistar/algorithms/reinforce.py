@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pistar import bounds, estimators, objectives
 from pistar.algorithms.algorithm import Algorithm, AlgorithmState, Loss, Metrics
+from pistar.ranges import searched
 from pistar.schedules import Schedule, constant
 
 if TYPE_CHECKING:
@@ -43,15 +44,17 @@ class Reinforce(Algorithm):
         "discrete": {"training": {"learning_rate": 3e-3, "max_gradient_norm": 0.0}, "algorithm": {"baseline": "value"}},
     }
 
-    discount: float = 0.99  # γ: weight of the reward one step later
+    discount: float = searched(0.99, 0.9, 0.999, scale="complement")  # γ: weight of the reward one step later
     credit: Literal["reward-to-go", "trajectory"] = "reward-to-go"  # what an action is credited with
     baseline: Literal["none", "mean", "value"] = (
         "mean"  # subtracted: nothing, the other episodes' mean, or learned V(s)
     )
     discount_states: bool = False  # weigh reward-to-go at step t by γᵗ, which makes it an unbiased estimate of ∇J
-    entropy_weight: Schedule = constant(0.0)  # reward for being undecided, nats per step
-    value_weight: float = 0.5  # weight of the squared value error, where the baseline is learned
-    value_steps: int = 10  # gradient steps for the learned baseline in each iteration
+    entropy_weight: Schedule = searched(constant(0.0), 0.0, 0.02)  # reward for being undecided, nats per step
+    value_weight: float = searched(
+        0.5, 0.05, 2.0, scale="log"
+    )  # weight of the squared value error, where the baseline is learned
+    value_steps: int = searched(10, 1, 40, scale="log")  # gradient steps for the learned baseline in each iteration
 
     def __post_init__(self) -> None:
         bounds.between(0, 1, self, "discount")

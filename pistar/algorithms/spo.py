@@ -18,6 +18,7 @@ from pistar import bounds, objectives
 from pistar.algorithms import advantages, epochs
 from pistar.algorithms.algorithm import Algorithm, AlgorithmState, Loss, Metrics
 from pistar.algorithms.metrics import explained_variance
+from pistar.ranges import searched
 from pistar.schedules import Schedule, constant
 
 if TYPE_CHECKING:
@@ -39,14 +40,16 @@ class SPO(Algorithm):
         },
     }
 
-    discount: float = 0.99  # γ: weight of the reward one step later
-    trace: float = 0.95  # λ of generalised advantage estimation
-    clip: Schedule = constant(0.2)  # ε: where the probability ratio pays most, as a distance from 1
-    epochs: int = 10  # passes over each rollout
-    minibatch: int = 64  # samples in a minibatch
-    entropy_weight: Schedule = constant(0.0)  # β: reward for being undecided, nats
-    value_weight: float = 0.25  # c: weight of the squared value error
-    normalize_advantages: bool = False  # to mean 0 and deviation 1, per minibatch
+    discount: float = searched(0.99, 0.9, 0.999, scale="complement")  # γ: weight of the reward one step later
+    trace: float = searched(0.95, 0.8, 1.0)  # λ of generalised advantage estimation
+    clip: Schedule = searched(
+        constant(0.2), 0.05, 0.5, scale="log"
+    )  # ε: where the probability ratio pays most, as a distance from 1
+    epochs: int = searched(10, 3, 20, scale="log")  # passes over each rollout
+    minibatch: int = searched(64, choices=(32, 64, 128, 256, 512))  # samples in a minibatch
+    entropy_weight: Schedule = searched(constant(0.0), 0.0, 0.02)  # β: reward for being undecided, nats
+    value_weight: float = searched(0.25, 0.05, 2.0, scale="log")  # c: weight of the squared value error
+    normalize_advantages: bool = searched(False, choices=(False, True))  # to mean 0 and deviation 1, per minibatch
     recompute_advantages: bool = True  # before every epoch, with the critic as it then is
 
     def __post_init__(self) -> None:

@@ -40,8 +40,11 @@ COMMANDS = {
     "record": Command(
         "RUN|POLICY|BASELINE", "write whole episodes as files, for `train --demonstrations`", "pistar.cli.record"
     ),
+    "compare": Command("RUN...", "compare runs of one task: scores, intervals, who is better", "pistar.cli.compare"),
+    "report": Command("RUN...", "one self-contained page about runs, with a diagnosis", "pistar.cli.report"),
     "tasks": Command("[NAME]", "the tasks, or one task's settings", "pistar.cli.tasks"),
     "algorithms": Command("[NAME]", "the algorithms, or one algorithm's settings", "pistar.cli.algorithms"),
+    "tune": Command("TASK", "search for settings, resumably, and judge them on fresh seeds", "pistar.cli.tune"),
     "doctor": Command("TARGET", "check an environment: what is wrong with it and what to do", "pistar.cli.doctor"),
 }
 
@@ -60,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
             return code
         except (PistarError, OSError, KeyboardInterrupt) as error:
-            return report(error, traced)
+            return explain(error, traced)
 
 
 def dispatch(arguments: list[str]) -> int:
@@ -108,7 +111,7 @@ def overview() -> str:
     )
 
 
-def report(error: BaseException, traced: bool) -> int:
+def explain(error: BaseException, traced: bool) -> int:
     """Print one message for an error that can be explained, and return its exit code."""
     if isinstance(error, BrokenPipeError):  # the reader of a pipe, as in `pistar tasks | head -1`, has seen enough
         with contextlib.suppress(OSError, ValueError, AttributeError):
@@ -122,10 +125,10 @@ def report(error: BaseException, traced: bool) -> int:
     if isinstance(error, KeyboardInterrupt):
         print("pistar: interrupted", file=sys.stderr)
         return 130
-    return report_system(error, traced)
+    return explain_system(error, traced)
 
 
-def report_system(error: Any, traced: bool) -> int:
+def explain_system(error: Any, traced: bool) -> int:
     """An error of the operating system: a full disk, or a file that cannot be used; anything else is a fault."""
     where = f": {error.filename}" if error.filename else ""
     if error.errno in FULL:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from pistar.evaluation import Judgement, confidence
 from pistar.experiment import KINDS, Experiment
-from pistar.report.numerals import duration, short
+from pistar.report.numerals import aligned, duration, interval, number, short, signed
 from pistar.run import RunDirectory
 from pistar.training import Result
 
@@ -99,34 +98,6 @@ def task_name(wanted: Experiment) -> str:
     return str(getattr(wanted.task, "id", "") or KINDS["task"].kind_of(wanted.task))
 
 
-def number(value: float) -> str:
-    """A number, or a dash where there is none."""
-    return short(value) if math.isfinite(value) else "–"
-
-
-def signed(value: float) -> str:
-    """A number with its sign."""
-    return ("+" if value >= 0 else "") + number(value)
-
-
-def interval(ends: Sequence[float]) -> str:
-    """Two ends, or a dash where one sample gave none."""
-    low, high = ends
-    return f"{number(low)} to {number(high)}" if math.isfinite(low) and math.isfinite(high) else "–"
-
-
 def quoted(path: Path) -> str:
     """A path that can be pasted into a shell."""
     return shlex.quote(str(path))
-
-
-def aligned(rows: Sequence[Sequence[str]], left: Iterable[int] = (0,)) -> list[str]:
-    """Columns of equal width, right-aligned but for those in ``left``."""
-    flush, widths = set(left), [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return [
-        "  ".join(
-            cell.ljust(width) if n in flush else cell.rjust(width)
-            for n, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]

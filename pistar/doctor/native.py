@@ -16,6 +16,7 @@ import torch
 from pistar.doctor import declared
 from pistar.doctor.findings import Diagnosis, Place, counted
 from pistar.doctor.running import LANES
+from pistar.envs.allowed import OnlyAllowed
 from pistar.envs.environment import Environment
 from pistar.errors import EnvironmentFailure
 from pistar.testing import ContractViolation, check_environment
@@ -30,7 +31,7 @@ TIERS = {
 
 def examine_native(diagnosis: Diagnosis, make: Callable[[int], Environment], steps: int, seed: int) -> None:
     """All findings about ``make(lanes)``."""
-    environment = make(LANES)
+    environment = OnlyAllowed.around(make(LANES))
     try:
         spaces = environment.spaces
         declared.check_spaces(

@@ -108,6 +108,7 @@ class Environment(ABC):
     restoring: Restoring
     device: torch.device = torch.device("cpu")
     cuts_single_lanes: bool = True  # whether `cut` can restart single lanes (False: only all of them at once)
+    mask: str | None = None  # the observation's entry that tells which choices are allowed (`pistar.heads`); None: all
 
     @abstractmethod
     def reset(self, seed: int) -> Tree:

@@ -39,7 +39,7 @@ class Wrapper(Environment):
         self.environment = environment
         self.name, self.spaces, self.lanes = environment.name, environment.spaces, environment.lanes
         self.restoring, self.device = environment.restoring, environment.device
-        self.cuts_single_lanes = environment.cuts_single_lanes
+        self.cuts_single_lanes, self.mask = environment.cuts_single_lanes, environment.mask
 
     def reset(self, seed: int) -> Tree:
         """As the contract says."""

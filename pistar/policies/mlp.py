@@ -15,6 +15,7 @@ from pistar import bounds
 from pistar.errors import UnknownName, UsageError
 from pistar.families import FAMILIES
 from pistar.memories import MEMORIES
+from pistar.ranges import searched
 
 if TYPE_CHECKING:
     import torch
@@ -32,14 +33,20 @@ class MLP:
 
     summary: ClassVar[str] = "dense actor and critic towers; convolutions for images, a memory where one is asked for"
 
-    hidden: tuple[int, ...] = (64, 64)  # units of the actor's hidden layers
+    hidden: tuple[int, ...] = searched(
+        (64, 64), choices=((32, 32), (64, 64), (128, 128), (256, 256))
+    )  # units of the actor's hidden layers
     critic_hidden: tuple[int, ...] | None = None  # units of the critic's hidden layers; none: as the actor
     critic: bool = True  # whether there is a value function
-    activation: Literal["tanh", "relu", "elu", "silu"] = "tanh"  # between layers
-    last_gain: float = 0.01  # scale of the actor's last layer at the start: small = almost uniform actions
+    activation: Literal["tanh", "relu", "elu", "silu"] = searched(
+        "tanh", choices=("tanh", "relu", "elu", "silu")
+    )  # between layers
+    last_gain: float = searched(
+        0.01, 0.001, 1.0, scale="log"
+    )  # scale of the actor's last layer at the start: small = almost uniform actions
     distribution: str = "gaussian"  # of Box actions: gaussian, squashed, state-gaussian, beta, gsde or module:Class
     distributions: Mapping[str, str] = field(default_factory=dict)  # of single parts of a composed action, by name
-    initial_log_std: float = -0.5  # logarithm of a Gaussian's deviation at the start
+    initial_log_std: float = searched(-0.5, -2.0, 0.5)  # logarithm of a Gaussian's deviation at the start
     squash: bool = False  # tanh-squashed Gaussian instead of a clipped one: another word for distribution squashed
     redraw: int = 8  # gsde: steps until the exploration matrix is drawn anew; 0: once a rollout
     normalize: bool = True  # normalise observations by running moments, frozen during a rollout

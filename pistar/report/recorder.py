@@ -10,7 +10,7 @@ import torch
 from pistar import configuration
 from pistar.evaluation import Judgement
 from pistar.experiment import Experiment
-from pistar.report import jsonl
+from pistar.report import health, jsonl
 from pistar.report.jsonl import JsonLines
 from pistar.report.picture import learning_curve
 from pistar.report.profile import Profile
@@ -39,6 +39,7 @@ class Recorder:
     ) -> None:
         self.run, self.experiment = run, experiment
         self.profile: Profile | None = None
+        self._bounds: health.Bounds | None = None
         training, done, new = experiment.training, 0, not run.tensorboard.exists()
         if offsets is not None:
             jsonl.truncate_to(run.metrics, offsets["metrics"])
@@ -85,6 +86,7 @@ class Recorder:
             **{f"update/{name}": value for name, value in metrics.items()},
             "update/learning_rate": training.learning_rate.at(before),
             **statistics(rollout),
+            **(self._health(session, rollout) if health.due(session.iteration, rollout.reward.numel()) else {}),
             **{f"info/{name}": value for name, value in collector.info.items()},
         }
         if collector.reward_scale is not None:
@@ -95,6 +97,11 @@ class Recorder:
         for sink in self.sinks:
             sink.write(record)
         return record
+
+    def _health(self, session: Session, rollout: Rollout) -> dict[str, Any]:
+        if self._bounds is None or self._bounds.policy is not session.policy:
+            self._bounds = health.Bounds(session.policy)
+        return {**health.unvarying(rollout), **self._bounds.shares(rollout), **health.pushes(session.learner)}
 
     def evaluation(self, judgement: Judgement, iteration: int, steps: int) -> None:
         """Write one evaluation's record."""

@@ -13,13 +13,17 @@ if TYPE_CHECKING:
 
 
 def random(environment: Environment, seed: int) -> Controller:
-    """Uniformly random actions from the action space's own stream."""
+    """Uniformly random actions from the action space's own stream; only allowed ones where the environment has a mask."""
     # Imported here so that listing tasks needs no torch.
-    from pistar.collector import random_action
+    from pistar.envs.allowed import mask_in, random_action
 
     space = environment.spaces.action
     space.seed(derive(seed, "random baseline") % 2**31)
-    return lambda observation: random_action(space, environment.lanes, environment.device)
+
+    def choose(observation: Any) -> Any:
+        return random_action(space, environment.lanes, environment.device, mask_in(observation, environment.mask))
+
+    return choose
 
 
 def zero(environment: Environment, seed: int) -> Controller:

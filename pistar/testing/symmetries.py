@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from pistar import seeding
-from pistar.collector import random_action
+from pistar.envs.allowed import mask_in, random_action
 from pistar.envs.environment import Environment
 from pistar.errors import UsageError
 from pistar.heads import action_head
@@ -56,11 +56,15 @@ def check_symmetry(
 def _side_by_side(
     environment: Environment, make: Callable[[int], Environment], symmetry: Symmetry, seed: int, tolerance: float
 ) -> None:
-    environment.reset(seed)
+    shown = environment.reset(seed)
     space, head = environment.spaces.action, action_head(environment.spaces.action)
     space.seed(seeding.derive(seed, "symmetry") % 2**31)
+
+    def choose(observation: Tree) -> Tree:
+        return random_action(space, LANES, environment.device, mask_in(observation, environment.mask))
+
     for _ in range(APART):
-        environment.step(random_action(space, LANES, environment.device))
+        shown = environment.step(choose(shown)).observation
     mirror = make(LANES)
     try:
         mirror.reset(seed)
@@ -71,7 +75,7 @@ def _side_by_side(
         going = torch.ones(LANES, dtype=torch.bool)
         for t in range(ALONG):
             _compare("observation", symmetry, t, symmetry.see(shown), other, going, tolerance)
-            action = random_action(space, LANES, environment.device)
+            action = choose(shown)
             step = environment.step(action)
             image = mirror.step(head.to_environment(symmetry.act(head.from_environment(action))))
             _compare("reward", symmetry, t, step.reward, image.reward, going, tolerance)

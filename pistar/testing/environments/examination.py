@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pistar.envs.allowed import OnlyAllowed
 from pistar.envs.environment import Environment
 from pistar.testing.environments.recording import Entry, copied, row
 from pistar.tree import Tree
@@ -36,9 +37,9 @@ class Examination:
 
     @contextmanager
     def fresh(self, lanes: int | None = None) -> Iterator[Environment]:
-        """A new instance, closed afterwards."""
+        """A new instance, closed afterwards; one with a mask is given allowed actions only."""
         with closing(self.make(self.lanes if lanes is None else lanes)) as environment:
-            yield environment
+            yield OnlyAllowed.around(environment)
 
     def mask(self, *lanes: int) -> Tensor:
         """[B] bool: True at ``lanes``."""

@@ -13,11 +13,13 @@ import torch
 from torch import Tensor
 
 from pistar.envs.environment import Environment, Restoring, Step
+from pistar.errors import UsageError
+from pistar.heads import action_head, require_mask
 from pistar.testing.violation import ContractViolation
 from pistar.tree import Tree
 
 RULES = {
-    "declaration": "name, spaces, lanes, restoring and device are set and true of the instance",
+    "declaration": "name, spaces, lanes, restoring, device and mask are set and true of the instance",
     "observation": "observations are trees of finite tensors [B, ...] on `device`, in the observation space",
     "reward": "reward and every stream are finite float32 [B]; info is a mapping of names to float [B]",
     "flags": "terminated, truncated and valid are bool [B] on `device`",
@@ -60,6 +62,11 @@ def check_declaration(environment: Environment, lanes: int) -> None:
         space = getattr(environment.spaces, which, None)
         if not isinstance(space, gymnasium.Space):
             violate("declaration", f"spaces.{which} must be a gymnasium Space of one lane, received {space!r}")
+    if environment.mask is not None:
+        try:
+            require_mask(environment.spaces.observation, environment.mask, action_head(environment.spaces.action))
+        except UsageError as error:
+            violate("declaration", f"mask is {environment.mask!r}: {error}")
 
 
 def check_observation(environment: Environment, tree: Tree, whence: str, lanes: Tensor | None = None) -> None:
