@@ -80,9 +80,9 @@ def read(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
         raise ArtefactError(
             f"{path}: its content does not match its checksum: it was altered or damaged. Use another copy"
         )
-    tensors = {key: _placed(tensor) for key, tensor in tensors.items()}  # after the digest: a copied bool is 0 or 1
+    placed = {key: _placed(tensor) for key, tensor in tensors.items()}
     try:
-        return _decode(json.loads(metadata["state"]), tensors), json.loads(metadata["header"])
+        return _decode(json.loads(metadata["state"]), placed), json.loads(metadata["header"])
     except (KeyError, TypeError, ValueError) as error:
         raise ArtefactError(f"{path}: its structure cannot be understood ({error!r})") from error
 

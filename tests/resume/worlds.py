@@ -16,13 +16,13 @@ SMALL: dict[str, Any] = {
 }
 WRAPPED = {"observation_noise": 0.01, "action_delay": 1}
 
-# name -> task, and tables over SMALL
+# name -> task, and tables over SMALL; workers are told, since their number would be measured, and two runs may find two
 WORLDS: dict[str, tuple[str, dict[str, Any]]] = {
     "native": ("cartpole", {}),  # tier state
     "mujoco": ("reacher", {}),  # tier state
-    "lanes": ("CartPole-v1", {}),  # tier replay
+    "lanes": ("CartPole-v1", {"training": {"workers": 0}}),  # tier replay
     "workers": ("CartPole-v1", {"training": {"workers": 2}}),  # tier replay
-    "boundary": ("CartPole-v1", {"task": {"restoring": "boundary"}}),
+    "boundary": ("CartPole-v1", {"task": {"restoring": "boundary"}, "training": {"workers": 0}}),
 }
 SPAWNED = ("CartPole-v1", {"training": {"workers": 2, "start_method": "spawn"}})
 ENVPOOL = ("CartPole-v1", {"task": {"adapter": "envpool"}})  # tier boundary; needs an extra
