@@ -26,8 +26,8 @@ from pistar.evaluation import controller, lanes_for, task_of
 from pistar.tasks.task import Execution
 
 CASES: dict[str, dict[str, Any]] = {
-    "arm-reach": {"numbers": (10, 50, 200), "steps": 600_000, "every": 20_000, "threshold": -15.0},
-    "cartpole": {"numbers": (1, 5, 20), "steps": 150_000, "every": 2_000, "threshold": 475.0},
+    "arm-reach": {"numbers": (10, 50, 200), "steps": 800_000, "every": 20_000, "threshold": -20.0},
+    "cartpole": {"numbers": (1, 5, 20), "steps": 150_000, "every": 5_000, "threshold": 475.0},
 }
 WAYS = ("scratch", "initial", "fitted")
 

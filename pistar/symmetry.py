@@ -2,7 +2,8 @@
 
 A `Symmetry` maps observations and actions. A map is data where signs and positions are all there is to it (`Signed`, `Indices`),
 a dict of maps for the entries of a dict, or any function of a tensor [..., n]. Actions are in the policy's own coordinates: a
-Box is flat and lies in [−1, 1] where it has bounds, a Discrete counts from 0. The symmetries of a task, with the identity,
+Box is flat and lies in [−1, 1] where it has bounds (a squashed or Beta policy has the artanh of that, which signs turn
+alike), a Discrete counts from 0. The symmetries of a task, with the identity,
 must be a group: the reflection of an arm is its own inverse; a quarter turn needs the half and the three-quarter turn too.
 
 `state` says what the transformation is to an environment's whole state, so that a check can put two worlds side by side
