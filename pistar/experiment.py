@@ -1,4 +1,4 @@
-"""Experiment = task + algorithm + policy + training + evaluation + checkpoints: all that decides a run, as one value.
+"""Experiment = task + algorithm + policy + training + evaluation + checkpoints + reporting: all that decides a run, as one value.
 
 Values come in layers, each over the one before: the dataclasses' defaults, the algorithm's recipe for continuous or
 discrete actions, the task's recipe, a TOML file, flags. The resolved whole is what a run directory holds and what
@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,11 +20,12 @@ from pistar.algorithms.algorithm import Algorithm
 from pistar.errors import UnknownName, UsageError
 from pistar.policies import POLICIES
 from pistar.ranges import searched
+from pistar.report.mirrors import MIRRORS
 from pistar.schedules import Schedule, linear
 from pistar.tasks import TASKS
 from pistar.tasks.task import Execution, Task
 
-TABLES = ("task", "algorithm", "policy", "training", "evaluation", "checkpoints", "cloning")
+TABLES = ("task", "algorithm", "policy", "training", "evaluation", "checkpoints", "reporting", "cloning")
 KINDS = {"task": TASKS, "algorithm": ALGORITHMS, "policy": POLICIES}
 Table = Mapping[str, Any]
 
@@ -114,6 +115,19 @@ class CheckpointSettings:
 
 
 @dataclass(frozen=True)
+class ReportingSettings:
+    """Who is told of the run beside its own directory; it changes nothing of what is learned."""
+
+    to: tuple[str, ...] = ()  # wandb, mlflow, or a class of your own as module:Class
+
+    def __post_init__(self) -> None:
+        for kind in self.to:
+            MIRRORS.require_known(kind)
+        if len(set(self.to)) < len(self.to):
+            raise UsageError(f"reporting.to names a mirror twice: {', '.join(self.to)}")
+
+
+@dataclass(frozen=True)
 class CloningSettings:
     """How the first policy is cloned from recorded episodes, where there are such."""
 
@@ -143,7 +157,8 @@ class Experiment:
     training: Training
     evaluation: EvaluationSettings
     checkpoints: CheckpointSettings
-    cloning: CloningSettings = field(default_factory=CloningSettings)
+    reporting: ReportingSettings = ReportingSettings()
+    cloning: CloningSettings = CloningSettings()
 
     def to_table(self) -> dict[str, Any]:
         """The TOML tables of this experiment, every value resolved."""
@@ -169,6 +184,7 @@ class Experiment:
                     "training": Training,
                     "evaluation": EvaluationSettings,
                     "checkpoints": CheckpointSettings,
+                    "reporting": ReportingSettings,
                     "cloning": CloningSettings,
                 }[name]
             parts[name] = configuration.build(cls, values, f"[{name}] in {source}")

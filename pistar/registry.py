@@ -37,10 +37,13 @@ class Registry:
         if kind in self._targets:
             target = self._targets[kind]
             return load(target, self.sort) if isinstance(target, str) else target
-        if ":" in kind:
-            return load(kind, self.sort)
-        hint = f"A {self.sort} of your own is given as module:Class"
-        raise UnknownName(self.sort, kind, self.names(), hint)
+        self.require_known(kind)
+        return load(kind, self.sort)
+
+    def require_known(self, kind: str) -> None:
+        """Raise UnknownName for a name that is neither registered nor a ``module:Class``; imports nothing."""
+        if kind not in self._targets and ":" not in kind:
+            raise UnknownName(self.sort, kind, self.names(), f"A {self.sort} of your own is given as module:Class")
 
     def kind_of(self, value: object) -> str:
         """The kind under which an instance's class is known: its registered name, else ``module:Class``."""

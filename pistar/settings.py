@@ -5,7 +5,7 @@
     steps, lanes, learning_rate, ...     a field of [training]
     algorithm, policy                    a kind, or a table with one, or an instance
     ppo, mlp, arm-joint, ...             fields of that kind, refused where another kind is chosen
-    evaluation, checkpoints, ...         fields of that table
+    evaluation, reporting, ...           fields of that table
     demonstrations                       the field of [cloning] of that name
 
 ``pistar.train("cartpole", lanes=8, ppo={"clip": 0.1})`` and ``pistar train cartpole --lanes 8 --ppo.clip 0.1`` are the
@@ -29,6 +29,7 @@ from pistar.experiment import (
     CloningSettings,
     EvaluationSettings,
     Experiment,
+    ReportingSettings,
     Training,
 )
 from pistar.fields import field_types
@@ -39,6 +40,7 @@ PLAIN = {
     "evaluation": EvaluationSettings,
     "checkpoints": CheckpointSettings,
     "cloning": CloningSettings,
+    "reporting": ReportingSettings,
 }
 
 

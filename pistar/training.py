@@ -25,6 +25,7 @@ from pistar.interruption import Interruption
 from pistar.kernels.library import switched
 from pistar.policy import Policy
 from pistar.report import jsonl
+from pistar.report.mirrors import MIRRORS
 from pistar.report.profile import Profile
 from pistar.report.recorder import Recorder
 from pistar.run import RunDirectory, differences
@@ -75,6 +76,8 @@ def train(
     # The code of the policy that the experiment itself asks for is trusted, and no other could take the weights.
     trust = artefact.code_of(experiment.algorithm.policy_kind(experiment.policy))
     initial = None if start_from is None else artefact.load(start_from, trust)
+    for kind in experiment.reporting.to:
+        MIRRORS.get(kind)  # what is not installed is said before anything is made
     experiment = settled(experiment)
     session = Session(experiment)
     with ExitStack() as stack:

@@ -133,3 +133,10 @@ def test_a_distribution_from_outside_learns_and_its_file_is_loaded_where_it_is_t
     again = pistar.load("run", trust="laplace:LaplaceHead")
     seen = result.policy.spaces.observation.sample()
     assert np.array_equal(again.act(seen)[0], result.policy.act(seen)[0])
+
+
+def test_the_mirror_tells_milestones():
+    trained("cartpole", steps=20_480, reporting={"to": ["milestones:Milestones"]})
+    lines = Path("run/milestones.txt").read_text().splitlines()
+    assert lines
+    assert lines[0].endswith(" steps: 100")

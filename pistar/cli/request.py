@@ -89,10 +89,10 @@ OWN = ("algorithm", "policy", "config", "out", "seeds", "from_", "demonstrations
 def groups(argv: Sequence[str], defaults: Experiment | None = None) -> list[flags.Group]:
     """Every flag of ``train``; with ``defaults``, only those that apply to it, with its values."""
     result = [flags.Group("", "options", lambda: Options)]
-    for name, title in ((name, name) for name in settings.PLAIN):
+    for name in settings.PLAIN:
         prefix = "" if name == "training" else name
         instance = getattr(defaults, name, None)
-        result.append(flags.Group(prefix, title, lambda name=name: settings.PLAIN[name], instance))  # type: ignore[misc]
+        result.append(flags.Group(prefix, name, lambda name=name: settings.PLAIN[name], instance))  # type: ignore[misc]
     for sort, registry in KINDS.items():
         instance = getattr(defaults, sort, None)
         for kind in registry.names():

@@ -6,7 +6,9 @@ actions in one environment, beside the time that a step of all lanes spends on t
 
 from __future__ import annotations
 
+import itertools
 import os
+import statistics
 import time
 from typing import Any
 
@@ -14,7 +16,7 @@ from pistar.envs import targets
 
 EXCHANGE = 0.2e-3  # seconds that a step of all lanes spends on talking to workers, about
 WORTH = 1.3  # times as fast that stepping must become
-STEPS, SECONDS = 100, 0.2  # a measurement ends with whichever comes first
+PART, STEPS, SECONDS = 10, 100, 0.2  # a measurement ends with whichever of the last two comes first
 
 
 def available_cores() -> int:
@@ -29,18 +31,22 @@ def gain(cost: float, lanes: int, workers: int) -> float:
 
 
 def measure(target: targets.Target, options: dict[str, Any]) -> float:
-    """Seconds that a step costs, resets included, under random actions; raises EnvironmentFailure as a run would."""
+    """Seconds that a step costs, resets included, under random actions; raises EnvironmentFailure as a run would.
+
+    The median over parts of the measurement: where the machine is busy, one pause would pass for many slow steps.
+    """
     environment = targets.make(target, options)
     try:
         environment.action_space.seed(0)
         environment.reset(seed=0)
-        steps, began = 0, time.perf_counter()
-        while steps < STEPS and time.perf_counter() - began < SECONDS:
+        times = [time.perf_counter()]
+        while len(times) <= STEPS and times[-1] - times[0] < SECONDS:
             *_, terminated, truncated, _ = environment.step(environment.action_space.sample())
             if terminated or truncated:
                 environment.reset()
-            steps += 1
-        return (time.perf_counter() - began) / steps
+            times.append(time.perf_counter())
+        part = min(PART, len(times) - 1)
+        return statistics.median((b - a) / part for a, b in itertools.pairwise(times[::part]))
     finally:
         environment.close()
 

@@ -16,7 +16,7 @@ from pistar.report.finished import Finished
 PROTOCOL = ("evaluation.episodes", "evaluation.final_episodes", "evaluation.deterministic")
 # They move no weight, or say when something is looked at.
 SILENT = ("training.seed", "training.workers", "training.start_method", "training.threads")
-SILENT_TABLES = ("task", "evaluation", "checkpoints")
+SILENT_TABLES = ("task", "evaluation", "checkpoints", "reporting")
 ABSENT = "–"  # the value of a setting that an algorithm or policy does not have
 
 

@@ -10,7 +10,7 @@ import torch
 from pistar import configuration
 from pistar.evaluation import Judgement
 from pistar.experiment import Experiment
-from pistar.report import health, jsonl
+from pistar.report import health, jsonl, mirrors
 from pistar.report.jsonl import JsonLines
 from pistar.report.picture import learning_curve
 from pistar.report.profile import Profile
@@ -48,12 +48,14 @@ class Recorder:
             record = jsonl.last(run.metrics) if offsets["metrics"] else None
             done = 0 if record is None else int(record["steps"])
         self.metrics, self.evaluations = JsonLines(run.metrics), JsonLines(run.evaluations)
-        self.mirror = TensorBoardMirror(run.tensorboard, None if new else done)
+        board, table = TensorBoardMirror(run.tensorboard, None if new else done), experiment.to_table()
         if new:
-            self.mirror.describe(configuration.to_toml(experiment.to_table()))
+            board.describe(configuration.to_toml(table))
+        resumed_at = None if offsets is None else done
+        self.mirrors: list[Sink] = [board, *mirrors.opened(experiment.reporting.to, run, table, resumed_at, quiet)]
         planned = training.iterations * training.lanes * training.horizon
         self.progress = Progress(planned, done=done, quiet=quiet)
-        self.sinks: list[Sink] = [self.metrics, self.mirror, self.progress]
+        self.sinks: list[Sink] = [self.metrics, *self.mirrors, self.progress]
 
     def __enter__(self) -> Recorder:
         return self
@@ -107,12 +109,16 @@ class Recorder:
         """Write one evaluation's record."""
         record = {"iteration": iteration, "steps": steps, **judgement.to_json()}
         self.evaluations.write(record)
-        shown = {"mean": judgement.mean, "length": judgement.length}
-        self.mirror.write({"steps": steps, **{f"evaluation/{name}": value for name, value in shown.items()}})
+        self._mirror(steps, "evaluation", judgement)
+
+    def _mirror(self, steps: int, group: str, judgement: Judgement) -> None:
+        for mirror in self.mirrors:
+            mirror.write({"steps": steps, f"{group}/length": judgement.length, f"{group}/mean": judgement.mean})
 
     def final(self, judgement: Judgement, iteration: int, steps: int) -> None:
         """Write the last evaluation and draw the picture."""
         self.evaluations.write({"iteration": iteration, "steps": steps, "final": True, **judgement.to_json()})
+        self._mirror(steps, "final", judgement)
         task = self.experiment.task
         learning_curve(
             jsonl.read(self.run.metrics),

@@ -89,7 +89,7 @@ class Plan:
         """The plan of ``to_tables``; ArtefactError where they are none."""
         try:
             method = configuration.build(Method, tables["tune"], f"[tune] in {source}")
-            base = Experiment.from_table({name: tables[name] for name in TABLES}, source)
+            base = Experiment.from_table({name: tables[name] for name in TABLES if name in tables}, source)
             searched = []
             for name, table in tables["search"].items():
                 section, field = space.locate(base, name)

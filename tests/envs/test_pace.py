@@ -23,8 +23,9 @@ class Slow(gymnasium.Env[Any, Any]):
     observation_space = spaces.Box(-1, 1, (2,), np.float32)
     action_space = spaces.Discrete(2)
 
-    def __init__(self, seconds: float = 0.0) -> None:
-        self.seconds, self.steps = seconds, 0
+    def __init__(self, seconds: float = 0.0, pauses: tuple[int, ...] = ()) -> None:
+        self.seconds, self.pauses = seconds, pauses
+        self.steps = self.whole = 0
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
         super().reset(seed=seed)
@@ -32,14 +33,19 @@ class Slow(gymnasium.Env[Any, Any]):
         return np.zeros(2, np.float32), {}
 
     def step(self, action: Any) -> Any:
-        time.sleep(self.seconds)
-        self.steps += 1
+        time.sleep(0.03 if self.whole in self.pauses else self.seconds)
+        self.steps, self.whole = self.steps + 1, self.whole + 1
         return np.zeros(2, np.float32), 1.0, self.steps >= 5, False, {}
 
 
 def test_the_cost_of_a_step_is_measured() -> None:
     assert 2e-3 < pace.measure(Slow, {"seconds": 2e-3}) < 10e-3
     assert pace.measure(Slow, {}) < 1e-3
+    assert 10e-3 < pace.measure(Slow, {"seconds": 25e-3}) < 100e-3  # so slow that it ends before its first part does
+
+
+def test_pauses_of_a_busy_machine_do_not_pass_for_slow_steps() -> None:
+    assert pace.measure(Slow, {"pauses": (3, 41)}) < 0.2e-3
 
 
 @pytest.mark.parametrize(

@@ -9,20 +9,20 @@ from pistar.experiment import Experiment, find_task, resolve
 ALGORITHMS = ("reinforce", "a2c", "ppo")
 ITERATIONS, EVERY = 10, 3  # checkpoints after iterations 0, 3, 6, 9 and 10
 SMALL: dict[str, Any] = {
-    "training": {"lanes": 4, "horizon": 16, "steps": ITERATIONS * 64, "warm_up": 32},
+    "training": {"lanes": 4, "horizon": 16, "steps": ITERATIONS * 64, "warm_up": 32, "workers": 0},
     "evaluation": {"episodes": 2, "every": 128, "final_episodes": 2},
     "checkpoints": {"every": EVERY},
     "policy": {"kind": "mlp", "hidden": [8]},
 }
 WRAPPED = {"observation_noise": 0.01, "action_delay": 1}
 
-# name -> task, and tables over SMALL; workers are told, since their number would be measured, and two runs may find two
+# name -> task, and tables over SMALL
 WORLDS: dict[str, tuple[str, dict[str, Any]]] = {
     "native": ("cartpole", {}),  # tier state
     "mujoco": ("reacher", {}),  # tier state
-    "lanes": ("CartPole-v1", {"training": {"workers": 0}}),  # tier replay
+    "lanes": ("CartPole-v1", {}),  # tier replay
     "workers": ("CartPole-v1", {"training": {"workers": 2}}),  # tier replay
-    "boundary": ("CartPole-v1", {"task": {"restoring": "boundary"}, "training": {"workers": 0}}),
+    "boundary": ("CartPole-v1", {"task": {"restoring": "boundary"}}),
 }
 SPAWNED = ("CartPole-v1", {"training": {"workers": 2, "start_method": "spawn"}})
 ENVPOOL = ("CartPole-v1", {"task": {"adapter": "envpool"}})  # tier boundary; needs an extra
