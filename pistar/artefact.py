@@ -68,9 +68,16 @@ def load(path: str | Path, trust: str | None = None) -> Policy:
     not trusted; nothing is imported then.
     """
     path = Path(path)
-    if path.is_dir():
-        path = path / "policy.safetensors"
-    state, header = serialization.read(path, KIND)
+    return rebuild(*contents(path), trust, path)
+
+
+def contents(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(state, header) of a policy file, or of a run's: all that `rebuild` needs, and nothing but data."""
+    return serialization.read(path / "policy.safetensors" if path.is_dir() else path, KIND)
+
+
+def rebuild(state: dict[str, Any], header: dict[str, Any], trust: str | None, path: Path) -> Policy:
+    """The policy of a file's contents, as `load` gives it; ``path`` is what errors call it."""
     try:
         policy: Policy
         if "groups" in header:
@@ -103,8 +110,7 @@ def _built(header: dict[str, Any], tensors: dict[str, torch.Tensor], trust: str 
 
 def provenance(path: Path) -> dict[str, Any]:
     """What the header says of where the policy comes from."""
-    _, header = serialization.read(path / "policy.safetensors" if path.is_dir() else path, KIND)
-    return dict(header["provenance"])
+    return dict(contents(path)[1]["provenance"])
 
 
 def _kind_class(kind: str, header: dict[str, Any], trust: str | None, path: Path) -> Any:

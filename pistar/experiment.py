@@ -25,7 +25,7 @@ from pistar.schedules import Schedule, linear
 from pistar.tasks import TASKS
 from pistar.tasks.task import Execution, Task
 
-TABLES = ("task", "algorithm", "policy", "training", "evaluation", "checkpoints", "reporting")
+TABLES = ("task", "algorithm", "policy", "training", "evaluation", "checkpoints", "reporting", "cloning")
 WORLDS = ("atari", "pettingzoo", "simulator")  # tasks that are given with the name of a world, as KIND:NAME
 KINDS = {"task": TASKS, "algorithm": ALGORITHMS, "policy": POLICIES}
 Table = Mapping[str, Any]
@@ -48,6 +48,7 @@ class Training:
     normalize_rewards: bool = True  # divide rewards by the running deviation of the discounted return
     warm_up: int = 1000  # uncounted random steps that give the first moments
     stagger: bool = True  # first episodes start at a random elapsed time, where the environment can
+    symmetry: str = "none"  # whose mirror images of rollouts are learned from too: none, task or module:NAME
     lag: int = 0  # updates by which the parameters that collect are behind; 0: the newest collect
     overlap: bool = True  # with a lag, collect in a thread of its own while learning; changes no result
     workers: int | None = None  # processes that step the environment; 0: this one; none: as many as pay, measured
@@ -71,6 +72,10 @@ class Training:
             "time_limit",
         )
         bounds.above(0, self, "adam_epsilon")
+        if self.symmetry not in ("none", "task") and ":" not in self.symmetry:
+            raise UsageError(f"symmetry: expected none, task or module:NAME, received {self.symmetry!r}")
+        if self.symmetry != "none" and self.lag:
+            raise UsageError("symmetry needs the policy that acted, which a lag has put aside; leave one of them out")
 
     @property
     def execution(self) -> Execution:
@@ -124,6 +129,26 @@ class ReportingSettings:
 
 
 @dataclass(frozen=True)
+class CloningSettings:
+    """How the first policy is cloned from recorded episodes, where there are such."""
+
+    demonstrations: str | None = None  # directory of recorded episodes; none: nothing is cloned
+    passes: int = 100  # most passes over the episodes, of policy and critic each
+    minibatch: int = 256  # steps in a minibatch
+    learning_rate: float = 1e-3  # step size of the optimizer
+    held_out: float = 0.1  # share of the episodes that decides when to stop, at least one; 0: all passes are made
+    patience: int = 10  # passes without a gain on what is held out, after which the best one counts
+    value_weight: float = 0.25  # weight of the critic's squared error beside the log-likelihood
+    max_gradient_norm: float = 0.5  # gradients longer than this are scaled down to it; 0: never
+    exploration: Literal["initial", "fitted"] = "initial"  # the head's own parameters afterwards, such as a deviation
+
+    def __post_init__(self) -> None:
+        bounds.at_least(1, self, "passes", "minibatch", "patience")
+        bounds.at_least(0, self, "learning_rate", "value_weight", "max_gradient_norm")
+        bounds.between(0, 1, self, "held_out")
+
+
+@dataclass(frozen=True)
 class Experiment:
     """All that decides a run."""
 
@@ -134,6 +159,7 @@ class Experiment:
     evaluation: EvaluationSettings
     checkpoints: CheckpointSettings
     reporting: ReportingSettings = ReportingSettings()
+    cloning: CloningSettings = CloningSettings()
 
     def to_table(self) -> dict[str, Any]:
         """The TOML tables of this experiment, every value resolved."""
@@ -160,6 +186,7 @@ class Experiment:
                     "evaluation": EvaluationSettings,
                     "checkpoints": CheckpointSettings,
                     "reporting": ReportingSettings,
+                    "cloning": CloningSettings,
                 }[name]
             parts[name] = configuration.build(cls, values, f"[{name}] in {source}")
         return Experiment(**parts)

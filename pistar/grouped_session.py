@@ -23,7 +23,7 @@ from pistar.collector import Collector
 from pistar.envs.allowed import random_steps
 from pistar.envs.environment import Environment
 from pistar.envs.groups import Member, together
-from pistar.errors import CheckpointError
+from pistar.errors import CheckpointError, UsageError
 from pistar.experiment import Experiment
 from pistar.grouped_policy import GroupedPolicy
 from pistar.lagged import LaggedCollector
@@ -35,25 +35,33 @@ from pistar.tree import Tree, map_leaves
 Rollouts = dict[str, Rollout]
 
 
-def opened(experiment: Experiment) -> Session | GroupedSession:
-    """The session of an experiment, grouped where its world has groups."""
+def opened(experiment: Experiment, resumed: bool = False) -> Session | GroupedSession:
+    """The session of an experiment, grouped where its world has groups; ``resumed`` is that of `Session`."""
     environment = lanes_of(experiment)
-    return GroupedSession(experiment, environment) if environment.groups else Session(experiment, environment)
+    kind = GroupedSession if environment.groups else Session
+    return kind(experiment, environment, resumed)
 
 
 class GroupedSession:
     """As a `Session`; rollouts and metrics are those of all groups, by name."""
 
-    def __init__(self, experiment: Experiment, environment: Environment) -> None:
+    def __init__(self, experiment: Experiment, environment: Environment, resumed: bool = False) -> None:
         self.experiment, self.environment = experiment, environment
+        if experiment.training.symmetry != "none":
+            raise UsageError(f"{environment.name} has agents of different spaces: leave --symmetry out")
         seed, views = experiment.training.seed, {name: Member(environment, name) for name in environment.groups}
-        self.members = {name: Session(of_group(experiment, view), view) for name, view in views.items()}
+        self.members = {name: Session(of_group(experiment, view), view, resumed) for name, view in views.items()}
         self.policy = GroupedPolicy({name: member.policy for name, member in self.members.items()})
         self.collector = GroupedCollector(
             environment, views, {name: member.collector for name, member in self.members.items()}, seed
         )
         self.iteration, self.seconds, self.best = 0, 0.0, float("-inf")
         torch.manual_seed(seeding.derive(seed, "torch"))
+
+    def reconsider(self) -> None:
+        """Make the algorithms' states anew, of other weights than the policies were built with."""
+        for member in self.members.values():
+            member.reconsider()
 
     @property
     def learners(self) -> list[Learner]:

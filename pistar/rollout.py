@@ -111,6 +111,12 @@ class Rollout:
         flat: Batch = map_leaves(lambda x: x.flatten(0, 1), steps)
         return flat
 
+    def arranged(self, tree: Tree) -> Tree:
+        """Anything of every step [T, B, ...] in the order of ``batch``: [T · B, ...], or [L, T/L · B, ...] as segments."""
+        if self.memory is None:
+            return map_leaves(lambda x: x.flatten(0, 1), tree)
+        return map_leaves(lambda x: segments.cut(x, self.segment), tree)
+
     def unfinished(self) -> Rollout | None:
         """The last steps of the lanes whose episode still runs, or None where all have just ended.
 

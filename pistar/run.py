@@ -7,6 +7,7 @@
     RUN/evaluations.jsonl      one object an evaluation
     RUN/checkpoints/           whole states to resume from
     RUN/policy.safetensors     the policy as it stands; best.safetensors: that of the best evaluation
+    RUN/cloned.safetensors     the policy that was cloned from demonstrations, and cloning.jsonl: how; where there are such
     RUN/tensorboard/           a mirror of the metrics
     RUN/learning_curve.png     the picture
 """
@@ -27,6 +28,7 @@ from pistar.experiment import Experiment
 
 UNBEGUN = (
     r"checkpoints(/iteration-0+\.safetensors|/\.iteration-0+\.safetensors\.\d+\.tmp)?|\.experiment\.toml\.\d+\.tmp"
+    r"|cloned\.safetensors|cloning\.jsonl|\.(cloned\.safetensors|cloning\.jsonl)\.\d+\.tmp"
 )
 RECORDED = ("torch", "numpy", "gymnasium", "mujoco")  # packages whose version can change the last bit of a run
 
@@ -68,6 +70,16 @@ class RunDirectory:
         return self.path / "best.safetensors"
 
     @property
+    def cloned(self) -> Path:
+        """The policy that was cloned from demonstrations, where there were such."""
+        return self.path / "cloned.safetensors"
+
+    @property
+    def cloning(self) -> Path:
+        """One record a pass of cloning, and a last one of what it came to."""
+        return self.path / "cloning.jsonl"
+
+    @property
     def tensorboard(self) -> Path:
         """The mirror of the metrics."""
         return self.path / "tensorboard"
@@ -104,7 +116,9 @@ class RunDirectory:
 
     def sweep(self) -> None:
         """Remove the halves of files that a killed process was writing beside their places."""
-        halves = [f".{path.name}.*.tmp" for path in (self.experiment, self.policy, self.best)]
+        halves = [
+            f".{path.name}.*.tmp" for path in (self.experiment, self.policy, self.best, self.cloned, self.cloning)
+        ]
         halves.append(f".{self.picture.stem}.*.partial{self.picture.suffix}")
         for half in (found for pattern in halves for found in self.path.glob(pattern)):
             half.unlink(missing_ok=True)

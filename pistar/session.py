@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pistar import seeding
+from pistar import seeding, symmetry
 from pistar.collector import Collector
 from pistar.envs.environment import Environment
 from pistar.errors import CheckpointError, UsageError
 from pistar.experiment import Experiment
 from pistar.lagged import LaggedCollector
 from pistar.learner import Learner
+from pistar.mirroring import Mirrors
 from pistar.normalization import RewardScale
 from pistar.policy import Policy
 from pistar.replay import Replay
@@ -30,8 +31,11 @@ if TYPE_CHECKING:
 class Session:
     """The parts of a running experiment, wired together, and their common state."""
 
-    def __init__(self, experiment: Experiment, environment: Environment | None = None) -> None:
-        """``environment`` is given where it is not the task's as it stands (`pistar.grouped_session`)."""
+    def __init__(self, experiment: Experiment, environment: Environment | None = None, resumed: bool = False) -> None:
+        """``environment`` is given where it is not the task's as it stands (`pistar.grouped_session`).
+
+        ``resumed``: the algorithm's state will be a checkpoint's, given to `restore`, and is not made anew.
+        """
         training, seed = experiment.training, experiment.training.seed
         if training.device == "cuda" and not torch.cuda.is_available():
             raise UsageError(f"device is 'cuda', but torch {torch.__version__} finds no CUDA here; use --device cpu")
@@ -63,14 +67,21 @@ class Session:
         self.collector: Collector | LaggedCollector = collector
         if training.lag > 0:
             self.collector = LaggedCollector(collector, training.lag, training.overlap)
+        symmetries = symmetry.find(training.symmetry, experiment.task)
+        self.mirrors = Mirrors(symmetries, self.policy) if symmetries else None
         self.replay = None
         if self.algorithm.experience == "replay":
             self.replay = Replay(
                 self.algorithm.replay_capacity, seeding.derive(seed, "replay"), self.environment.device
             )
-        self.state = self.algorithm.init(self.policy, self.environment.lanes)
+        self.lanes = self.environment.lanes * (1 + len(symmetries))  # that are learned from
+        self.state = {} if resumed else self.algorithm.init(self.policy, self.lanes)
         self.iteration, self.seconds, self.best = 0, 0.0, float("-inf")
         torch.manual_seed(seeding.derive(seed, "torch"))  # for modules that draw from the global stream (dropout)
+
+    def reconsider(self) -> None:
+        """Make the algorithm's state anew, of other weights than the policy was built with."""
+        self.state = self.algorithm.init(self.policy, self.lanes)
 
     @property
     def learners(self) -> list[Learner]:
@@ -101,9 +112,10 @@ class Session:
         self.learner.set_learning_rate(training.learning_rate.at(self.progress))
         if training.critic_learning_rate is not None:
             self.learner.set_learning_rate(training.critic_learning_rate.at(self.progress), "critic")
-        experience = rollout if self.replay is None else self.replay.add(rollout)
+        whole = rollout if self.mirrors is None else self.mirrors.augmented(rollout)
+        experience = whole if self.replay is None else self.replay.add(whole)
         metrics = self.improve(experience)
-        self.collector.absorb(rollout)
+        self.collector.absorb(whole)
         self.iteration += 1
         return metrics
 
@@ -130,6 +142,8 @@ class Session:
         }
         if self.replay is not None:
             state["replay"] = self.replay.state()
+        if self.mirrors is not None:
+            state["mirrors"] = self.mirrors.state()
         return state
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -140,6 +154,8 @@ class Session:
             self.state = state["algorithm"]
             if self.replay is not None:
                 self.replay.load_state(state["replay"])
+            if self.mirrors is not None:
+                self.mirrors.load_state(state["mirrors"])
             self.iteration, self.seconds, self.best = state["iteration"], state["seconds"], float(state["best"])
             torch.set_rng_state(state["torch"])
         except (KeyError, RuntimeError, ValueError) as error:
@@ -166,3 +182,4 @@ def adopt(session: Session | GroupedSession, policy: Policy) -> None:
         raise UsageError(
             f"the policy to start from is built otherwise: {error}; give the same --policy settings"
         ) from error
+    session.reconsider()

@@ -6,6 +6,7 @@
     algorithm, policy                    a kind, or a table with one, or an instance
     ppo, mlp, arm-joint, ...             fields of that kind, refused where another kind is chosen
     evaluation, reporting, ...           fields of that table
+    demonstrations                       the field of [cloning] of that name
 
 ``pistar.train("cartpole", lanes=8, ppo={"clip": 0.1})`` and ``pistar train cartpole --lanes 8 --ppo.clip 0.1`` are the
 same mapping. Nothing here imports torch.
@@ -25,6 +26,7 @@ from pistar.experiment import (
     KINDS,
     TABLES,
     CheckpointSettings,
+    CloningSettings,
     EvaluationSettings,
     Experiment,
     ReportingSettings,
@@ -37,6 +39,7 @@ PLAIN = {
     "training": Training,
     "evaluation": EvaluationSettings,
     "checkpoints": CheckpointSettings,
+    "cloning": CloningSettings,
     "reporting": ReportingSettings,
 }
 
@@ -68,6 +71,8 @@ def tables_from_settings(task: Table, settings: Mapping[str, Any], *lower: Table
     for name, value in settings.items():
         if name in field_types(Training):
             tables.setdefault("training", {})[name] = in_seconds(value) if name == "time_limit" else value
+        elif name == "demonstrations":
+            tables.setdefault("cloning", {})[name] = None if value is None else str(value)
         elif name in TABLES:
             tables[name] = configuration.layer(tables.get(name, {}), table_of(name, value))
         else:
@@ -150,7 +155,7 @@ def check_tables(tables: Table, kinds: Mapping[str, str], source: str) -> None:
 def setting_names() -> list[str]:
     """Every name that ``tables_from_settings`` takes."""
     kinds = [kind for registry in KINDS.values() for kind in registry.names()]
-    return [*field_types(Training), *TABLES, *kinds]
+    return [*field_types(Training), "demonstrations", *TABLES, *kinds]
 
 
 def kind_named(name: str) -> tuple[str, str]:

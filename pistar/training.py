@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pistar import artefact, seeding
+from pistar import artefact, cloning, seeding, serialization
 from pistar.checkpoint import Checkpoints
 from pistar.errors import CheckpointError, UsageError
 from pistar.evaluation import Evaluator, Judgement
@@ -25,6 +25,7 @@ from pistar.grouped_session import GroupedSession, opened
 from pistar.interruption import Interruption
 from pistar.kernels.library import switched
 from pistar.policy import Policy
+from pistar.report import jsonl
 from pistar.report.mirrors import MIRRORS
 from pistar.report.profile import Profile
 from pistar.report.recorder import Recorder
@@ -85,8 +86,13 @@ def train(
         stack.callback(session.close)
         if initial is not None:
             adopt(session, initial)
+        cloned = None if experiment.cloning.demonstrations is None else cloning.begin(session, experiment.cloning)
         run = RunDirectory.create(Path(out))
-        session.collector.start(experiment.training.warm_up)
+        # The first moments are those of the demonstrations, where there are such, instead of random steps'.
+        session.collector.start(0 if cloned else experiment.training.warm_up)
+        if cloned is not None:
+            artefact.save(session.policy, run.cloned, provenance(session))
+            serialization.write_bytes(run.cloning, b"".join(jsonl.encode(record) for record in cloned.lines()))
         checkpoints = Checkpoints(run.checkpoints, experiment.checkpoints.keep)
         checkpoints.save(0, {**session.checkpoint(), "offsets": {"metrics": 0, "evaluations": 0}})
         run.begin(experiment, list(command))
@@ -149,7 +155,7 @@ def resume(
         if steps is not None:
             experiment = extend(experiment, steps)
             run.write_experiment(experiment, recorded)
-        session = opened(experiment)
+        session = opened(experiment, resumed=True)
         with ExitStack() as stack:
             stack.callback(session.close)
             session.restore(state)

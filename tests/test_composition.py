@@ -156,7 +156,8 @@ def test_ppo_learns_in_every_cell(cell: Cell, tmp_path: Path) -> None:
 
 
 def combinations() -> list[Any]:
-    every = itertools.product(ALGORITHMS.names(), covering())
+    names = [name for name in ALGORITHMS.names() if name != "distillation"]  # needs a teacher: test_distillation.py
+    every = itertools.product(names, covering())
     return [pytest.param(name, cell, id=f"{name}-{cell.name}") for name, cell in every]
 
 

@@ -16,6 +16,7 @@ from pistar.cli import (
     evaluate,
     export,
     flags,
+    record,
     report,
     request,
     resume,
@@ -102,6 +103,7 @@ def test_every_make_target_exists(page: Path):
 OPTIONS = {
     "resume": resume,
     "evaluate": evaluate,
+    "record": record,
     "watch": watch,
     "export": export,
     "compare": compare,

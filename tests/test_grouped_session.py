@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import sys
 from collections.abc import Iterator
 from contextlib import closing
@@ -22,13 +23,15 @@ from pistar.envs.groups import Member, filler, together
 from pistar.envs.pettingzoo import PettingZoo
 from pistar.errors import ArtefactError, UsageError
 from pistar.evaluation import Evaluator, evaluate
-from pistar.experiment import Experiment, resolve
+from pistar.experiment import CloningSettings, Experiment, resolve
 from pistar.grouped_policy import GroupedPolicy
 from pistar.grouped_session import GroupedSession, of_group, opened
+from pistar.recording import record
 from pistar.report import jsonl
 from pistar.seeding import derive, episode_seed
 from pistar.session import Session
 from pistar.tasks.pettingzoo import PettingZoo as Task
+from pistar.tasks.task import Execution
 from pistar.tree import leaves, map_leaves
 from pistar.watching import Performance
 
@@ -319,3 +322,15 @@ def test_members_put_their_actions_together_and_take_their_parts() -> None:
     parts = {name: member.part(step) for name, member in members.items()}
     assert parts["captain"].reward.tolist() == step.reward[[1, 4]].tolist()
     assert parts["sailor"].observation.shape == (4, 3)
+
+
+def test_what_knows_one_kind_of_agent_only_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="leave --symmetry out"):
+        opened(plan("Mixed", symmetry="task"))
+    cloned = dataclasses.replace(plan("Mixed"), cloning=CloningSettings(demonstrations=str(tmp_path)))
+    with pytest.raises(UsageError, match="leave --demonstrations out"):
+        training.train(cloned, tmp_path / "run", quiet=True)
+    assert not (tmp_path / "run").exists()
+    world = plan("Mixed").task.make(6, Execution(), training=False)
+    with closing(world), pytest.raises(UsageError, match="cannot be recorded"):
+        record(world, lambda _: None, 1, 0)

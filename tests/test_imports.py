@@ -46,6 +46,7 @@ HELP = [
     "algorithms",
 ]
 HELP += [f"algorithms {name}" for name in ("reinforce", "a2c", "ppo", "ppo-penalty", "spo", "npg", "trpo")]
+HELP += ["algorithms distillation"]
 HELP += [
     f"{command} --help"
     for command in (
@@ -54,6 +55,7 @@ HELP += [
         "evaluate",
         "watch",
         "export",
+        "record",
         "compare",
         "report",
         "serve",
@@ -95,6 +97,7 @@ MISTAKES += [
     "serve /tmp --prot 1",
 ]
 MISTAKES += ["export", "export /nowhere", "export /tmp", "export /tmp --out policy.pt"]
+MISTAKES += ["record", "record /nowhere --out x", "train cartpole --cloning.pases 3"]
 MISTAKES += ["tune", "tune cartpol", "tune cartpole --trials 0", "tune cartpole --seeds 0", "tune --resume /nowhere"]
 MISTAKES += ["tune cartpole --search ppo.klip", "tune cartpole --storage redis://x", "tune cartpole --stop-at 3"]
 MISTAKES += [

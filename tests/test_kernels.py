@@ -24,6 +24,7 @@ from pistar.algorithms import ALGORITHMS
 from pistar.algorithms.a2c import A2C
 from pistar.algorithms.critic import Regression
 from pistar.algorithms.ppo import PPO
+from pistar.cloning import Imitation
 from pistar.envs.environment import Spaces
 from pistar.errors import NumericalError, UsageError
 from pistar.experiment import find_task, resolve
@@ -89,11 +90,11 @@ def marked() -> list[Any]:
         made = ALGORITHMS.get(name)()
         if getattr(type(made), "loss", None) in closed_form.marked():
             settings += [made, dataclasses.replace(made, normalize_advantages=True, value_weight=0.7)]
-    return [*settings, Regression()]  # the critic's own, which algorithms share
+    return [*settings, Regression(), Imitation(0.7)]  # the critic's own, which algorithms share; that of cloning
 
 
 def loss_of(algorithm: Any) -> Any:
-    if isinstance(algorithm, Regression):
+    if isinstance(algorithm, Regression | Imitation):
         return partial(algorithm.loss)
     keywords = {"entropy_weight": 0.05} | ({"clip": 0.15} if isinstance(algorithm, PPO) else {})
     return partial(algorithm.loss, **keywords)

@@ -14,5 +14,6 @@ ALGORITHMS = Registry(
         "trpo": "pistar.algorithms.trpo:TRPO",
         "ppg": "pistar.algorithms.ppg:PPG",
         "impala": "pistar.algorithms.impala:IMPALA",
+        "distillation": "pistar.algorithms.distillation:Distillation",
     },
 )

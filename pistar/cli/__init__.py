@@ -43,6 +43,9 @@ COMMANDS = {
     "serve": Command(
         "RUN|FILE", "let a policy act on request over HTTP, with a page to look at it", "pistar.cli.serve"
     ),
+    "record": Command(
+        "RUN|POLICY|BASELINE", "write whole episodes as files, for `train --demonstrations`", "pistar.cli.record"
+    ),
     "compare": Command("RUN...", "compare runs of one task: scores, intervals, who is better", "pistar.cli.compare"),
     "report": Command("RUN...", "one self-contained page about runs, with a diagnosis", "pistar.cli.report"),
     "tasks": Command("[NAME]", "the tasks, or one task's settings", "pistar.cli.tasks"),

@@ -30,6 +30,7 @@ class Options:
     out: str | None = None  # the run directory, which must not exist; none: the next free runs/TASK-ALGORITHM-SEED
     seeds: int = 1  # so many runs with consecutive seeds, in OUT/seed-0, OUT/seed-1, ..., and a summary
     from_: str | None = None  # start with the weights of this policy file or run
+    demonstrations: str | None = None  # clone the first policy from this directory of recorded episodes
     time_limit: str | None = None  # end after this much training, as 90s, 10m or 1h30m
     quiet: bool = False  # print nothing but errors
     profile: bool = False  # say where the time went: environment, acting, estimating, updating, reporting, ...
@@ -68,6 +69,8 @@ def resolve(name: str, options: Options, values: Mapping[str, Mapping[str, Any]]
     flat |= {key: value for key, value in values.get("", {}).items() if key not in ("time_limit", *OWN)}
     if options.time_limit is not None:
         flat["time_limit"] = options.time_limit
+    if options.demonstrations is not None:
+        flat["demonstrations"] = options.demonstrations
     for sort in ("algorithm", "policy"):
         kind = getattr(options, sort)
         if kind is not None:
@@ -76,7 +79,8 @@ def resolve(name: str, options: Options, values: Mapping[str, Mapping[str, Any]]
     return settings.resolve(experiment.find_task(name), flat, config, "the flags")
 
 
-OWN = ("algorithm", "policy", "config", "out", "seeds", "from_", "quiet", "profile")  # options that are no settings
+# Options that are no settings, or are spelled otherwise there.
+OWN = ("algorithm", "policy", "config", "out", "seeds", "from_", "demonstrations", "quiet", "profile")
 
 
 # ---- flags -----------------------------------------------------------------------------------------------------------

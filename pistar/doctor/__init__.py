@@ -51,9 +51,11 @@ def examine(
         native = native_maker(target, options or {})
         if native is not None:
             from pistar.doctor.native import examine_native
+            from pistar.doctor.symmetry import examine_symmetries
 
             made("the task", lambda: native(native.agents)).close()
             guarded(diagnosis, "contract", lambda: examine_native(diagnosis, native, steps, seed, native.agents))
+            guarded(diagnosis, "symmetry", lambda: examine_symmetries(diagnosis, target, native, seed))
         else:
             examine_gymnasium(diagnosis, target, steps, seed, dict(options or {}), render)
     return diagnosis
@@ -89,7 +91,6 @@ def native_maker(target: targets.Target, options: dict[str, Any]) -> Native | No
     from pistar.tasks.gymnasium import MUJOCO, Gymnasium
     from pistar.tasks.task import Execution, Task
 
-    found: Any = target
     if isinstance(target, str) and experiment.find_world(target):
         table = experiment.find_task(target)
         kind = TASKS.get(table.pop("kind"))
@@ -97,13 +98,7 @@ def native_maker(target: targets.Target, options: dict[str, Any]) -> Native | No
         return Native(
             lambda lanes: world.make(lanes, Execution(), training=False), made("the task", lambda: world.agents)
         )
-    if isinstance(target, str):
-        if str(Path.cwd()) not in sys.path and "" not in sys.path:
-            sys.path.append(str(Path.cwd()))
-        if target in TASKS.names():
-            found = TASKS.get(target)
-        elif ":" in target:
-            found = targets.attribute(targets.import_module(target.partition(":")[0], target), target.partition(":")[2])
+    found = resolved(target)
     if isinstance(target, str) and not options and target in MUJOCO:
         batch = Gymnasium(id=target)
         return Native(lambda lanes: batch.make(lanes, Execution(), training=True))
@@ -113,6 +108,21 @@ def native_maker(target: targets.Target, options: dict[str, Any]) -> Native | No
     if isinstance(found, type) and issubclass(found, Environment):
         return Native(lambda lanes: found(lanes))  # type: ignore[call-arg] # by convention a native class takes its lanes first
     return None
+
+
+def resolved(target: targets.Target) -> Any:
+    """The class that a registered task's name or a ``module:Class`` stands for; anything else is itself."""
+    from pistar.tasks import TASKS
+
+    if not isinstance(target, str):
+        return target
+    if str(Path.cwd()) not in sys.path and "" not in sys.path:
+        sys.path.append(str(Path.cwd()))
+    if target in TASKS.names():
+        return TASKS.get(target)
+    if ":" in target:
+        return targets.attribute(targets.import_module(target.partition(":")[0], target), target.partition(":")[2])
+    return target
 
 
 def examine_gymnasium(

@@ -10,7 +10,7 @@ The features, once per action, are the cell behind the wall, and the joint error
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pistar.envs.arm_joint import ArmJoint as World
     from pistar.envs.environment import Environment
     from pistar.policy import Policy
+    from pistar.symmetry import Symmetry
 
 LARGEST_SOLVED = 1_000  # cells of a joint space for which the dense exact solution is computed
 
@@ -128,6 +129,21 @@ class ArmJoint(Task):
         if self.goal == "fixed":
             return {"features": "one-hot", "columns": tuple(range(n)), "bins": (self.positions,)}
         return {"features": "tile-coding", "tilings": 4, "tiles": (7,), "columns": tuple(range(2 * n))}
+
+    def symmetries(self) -> Sequence[Symmetry]:
+        """Every joint the other way, where there is no wall and a fixed goal lies in the middle."""
+        from pistar.symmetry import Indices, Signed, Symmetry
+
+        if self.walled or (self.goal == "fixed" and self.positions % 2 == 0):
+            return ()
+        moves = 3**self.joints  # in an order that ends with the opposite of what it begins with
+
+        def opposite(cell: Any) -> Any:
+            return self.positions - 1 - cell
+
+        world = {"position": opposite, "goal": opposite}
+        seen = Signed((-1,) * (3 * self.joints))
+        return (Symmetry("the other way", seen, Indices(tuple(reversed(range(moves)))), {"world": world}),)
 
     def baselines(self) -> Mapping[str, Callable[[Environment, int], Controller]]:
         """Random moves, and the move of largest next reward."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import operator
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -11,6 +12,7 @@ from pistar.tasks.task import Actions, Controller, Execution, Task
 
 if TYPE_CHECKING:
     from pistar.envs.environment import Environment
+    from pistar.symmetry import Symmetry
 
 STIFFNESS, DAMPING = 24.0, (0.5, 0.5)  # of the controller; see baselines.jacobian_transpose
 
@@ -34,6 +36,16 @@ class ArmReach(Task):
         from pistar.envs.arm_reach import ArmReach as World
 
         return World(lanes, execution.device, random_elapsed=training, gravity=self.gravity)
+
+    def symmetries(self) -> Sequence[Symmetry]:
+        """The arm seen from below: turned over about the x axis, along which gravity would have to pull."""
+        from pistar.symmetry import Signed, Symmetry
+
+        if self.gravity != 0:
+            return ()
+        world = {"angle": operator.neg, "velocity": operator.neg, "target": Signed((1, -1))}
+        seen = Signed((1, 1, -1, -1, 1, -1, -1, -1, 1, -1))  # cos q, sin q, target, q̇, tip − target
+        return (Symmetry("turned over", seen, Signed((-1, -1)), {"world": world}),)
 
     def baselines(self) -> Mapping[str, Callable[[Environment, int], Controller]]:
         """Random torques, none, and a controller of classical robotics."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -11,6 +11,7 @@ from pistar.tasks.task import Actions, Controller, Execution, Task
 
 if TYPE_CHECKING:
     from pistar.envs.environment import Environment
+    from pistar.symmetry import Symmetry
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,13 @@ class CartPole(Task):
     def recipe(self, algorithm: str) -> Mapping[str, Any]:
         """A fifth of the usual steps is plenty."""
         return {"training": {"steps": 200_000}}
+
+    def symmetries(self) -> Sequence[Symmetry]:
+        """Left is right in a mirror."""
+        from pistar.symmetry import Indices, Signed, Symmetry
+
+        turned = Signed((-1, -1, -1, -1))
+        return (Symmetry("left and right", turned, Indices((1, 0)), {"world": {"state": turned}}),)
 
     def baselines(self) -> Mapping[str, Callable[[Environment, int], Controller]]:
         """Random pushes."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import operator
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -11,6 +12,7 @@ from pistar.tasks.task import Actions, Controller, Execution, Task
 
 if TYPE_CHECKING:
     from pistar.envs.environment import Environment
+    from pistar.symmetry import Symmetry
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,13 @@ class Pendulum(Task):
     def recipe(self, algorithm: str) -> Mapping[str, Any]:
         """A fifth of the usual steps is plenty."""
         return {"training": {"steps": 200_000}}
+
+    def symmetries(self) -> Sequence[Symmetry]:
+        """Left is right in a mirror."""
+        from pistar.symmetry import Signed, Symmetry
+
+        world = {"angle": operator.neg, "turning": operator.neg}
+        return (Symmetry("left and right", Signed((1, -1, -1)), Signed((-1,)), {"world": world}),)
 
     def baselines(self) -> Mapping[str, Callable[[Environment, int], Controller]]:
         """Random torques and none."""

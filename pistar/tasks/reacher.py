@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pistar.tasks import baselines
 from pistar.tasks.task import Actions, Controller, Execution, Task
 
 if TYPE_CHECKING:
     from pistar.envs.environment import Environment
+    from pistar.symmetry import Symmetry
 
 LINKS = (0.1, 0.11)  # metres from shoulder to elbow and from elbow to fingertip, in the model's file
 # Gains of the controller below: the best mean return over 600 episodes among 80 combinations around the best of a
@@ -37,7 +38,22 @@ class Reacher(Task):
 
         return MujocoBatch("Reacher-v5", lanes, threads=execution.threads, random_elapsed=training)
 
+    def symmetries(self) -> Sequence[Symmetry]:
+        """The arm seen from below: turned over about the x axis."""
+        from pistar.symmetry import Signed, Symmetry
+
+        seen = Signed((1, 1, -1, -1, 1, -1, -1, -1, 1, -1))  # cos q, sin q, target, q̇, tip − target
+        state = {"physics": turned_over, "observation": seen}
+        return (Symmetry("turned over", seen, Signed((-1, -1)), state),)
+
     def baselines(self) -> Mapping[str, Callable[[Environment, int], Controller]]:
         """Random torques, none, and a controller of classical robotics."""
         controller = baselines.jacobian_transpose(LINKS, STIFFNESS, DAMPING)
         return {"random": baselines.random, "zero action": baselines.zero, "PD controller": controller}
+
+
+def turned_over(physics: Any) -> Any:
+    """MuJoCo's states [B, n], which begin with time, qpos and qvel: two joints and the target's x and y in each."""
+    turned = physics.copy()
+    turned[:, [1, 2, 4, 5, 6, 8]] *= -1
+    return turned

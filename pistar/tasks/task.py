@@ -7,7 +7,7 @@ tasks can be listed at once.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -16,6 +16,7 @@ from pistar import bounds
 if TYPE_CHECKING:
     from pistar.envs.environment import Environment
     from pistar.policy import Policy
+    from pistar.symmetry import Symmetry
 
 Actions = Literal["continuous", "discrete"]
 Controller = Callable[[Any], Any]  # observation tree [B, ...] -> environment action tree [B, ...], torch tensors
@@ -115,6 +116,10 @@ class Task(ABC):
     def baselines(self) -> Mapping[str, Callable[[Environment, int], Controller]]:
         """Name -> (environment, seed) -> controller: what a policy is compared with, on the same episodes."""
         return {}
+
+    def symmetries(self) -> Sequence[Symmetry]:
+        """Transformations under which the world stays what it is (`pistar.symmetry`), for ``--symmetry task``."""
+        return ()
 
     def reference(self, policy: Policy) -> Reference | None:
         """The exact objectives, where the task can be solved."""

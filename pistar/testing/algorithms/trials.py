@@ -67,7 +67,7 @@ def reread(experiment: Experiment) -> Experiment:
 @contextmanager
 def session(experiment: Experiment, state: dict[str, Any] | None = None) -> Iterator[Session]:
     """A session that has begun, or one that continues from ``state``; its environment is closed afterwards."""
-    opened = Session(experiment)
+    opened = Session(experiment, resumed=state is not None)
     try:
         if state is None:
             opened.collector.start(experiment.training.warm_up)
