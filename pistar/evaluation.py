@@ -24,7 +24,7 @@ from pistar.errors import EnvironmentFailure, UsageError
 from pistar.policy import Policy
 from pistar.run import find_policy
 from pistar.tasks import TASKS
-from pistar.tasks.task import Controller, Execution, Reference, Task
+from pistar.tasks.task import Controller, Execution, Reference, Scores, Task
 
 LONGEST_EPISODE = 100_000  # steps after which an evaluation gives up on an environment that never ends an episode
 
@@ -92,6 +92,14 @@ class Judgement:
     baselines: dict[str, Comparison] = field(default_factory=dict)
     reference: Reference | None = None
     groups: dict[str, Share] = field(default_factory=dict)
+    scores: Scores | None = None
+
+    @property
+    def fraction(self) -> float | None:
+        """The part of the way from random actions to the optimum, where both are known exactly."""
+        if self.reference is not None:
+            return self.reference.fraction
+        return None if self.scores is None else self.scores.fraction(self.mean)
 
     def to_json(self) -> dict[str, Any]:
         """The object that `pistar evaluate --json` prints."""
@@ -111,6 +119,11 @@ class Judgement:
             r = self.reference
             result["objective"] = {"policy": r.policy, "optimum": r.optimum, "random": r.random}
             result["fraction_of_optimum"] = r.fraction
+        elif self.scores is not None:
+            s = self.scores
+            without = {need.feature: need.bound for need in s.needs}
+            result["exact"] = {"random": s.random, "without": without, "optimum": s.optimum}
+            result["fraction_of_optimum"] = s.fraction(self.mean)
         return result
 
 
@@ -258,6 +271,7 @@ class Evaluator:
             baselines=whole.baselines,
             reference=self.task.reference(policy),
             groups={name: share(played, theirs, agents, who) for name, who in self.environment.groups.items()},
+            scores=self.task.scores if self.task.bare else None,
         )
 
     def close(self) -> None:

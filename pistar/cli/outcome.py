@@ -66,6 +66,12 @@ def of_judgement(judgement: Judgement) -> str:
         exact = judgement.reference
         values = f"policy {exact.policy:.5g}, optimum {exact.optimum:.5g}, random {exact.random:.5g}"
         lines.append(f"exact J(θ): {values}: {100 * exact.fraction:.4g} % of the way from random to the optimum")
+    elif judgement.scores is not None:
+        known = judgement.scores
+        lacking = [f"without {need.feature} at most {need.bound:.4g}" for need in known.needs]
+        values = ", ".join([f"random {known.random:.4g}", *lacking, f"optimum {known.optimum:.4g}"])
+        fraction = 100 * known.fraction(judgement.mean)
+        lines.append(f"exact returns: {values}; the policy is {fraction:.4g} % of the way from random to the optimum")
     return "\n".join(lines)
 
 
@@ -73,7 +79,7 @@ def of_seeds(wanted: Experiment, out: Path, results: Mapping[int, Result]) -> st
     """One line a seed, and mean, median and interval over them."""
     judged = [result.evaluation for result in results.values()]
     success = any(each.success is not None for each in judged)
-    exact = any(each.reference is not None for each in judged)
+    exact = any(each.fraction is not None for each in judged)
     rows = [["seed", "mean return", "95 % interval", *(["success"] * success), *(["of optimum"] * exact), "run"]]
     for seed, result in results.items():
         each = result.evaluation
@@ -81,7 +87,7 @@ def of_seeds(wanted: Experiment, out: Path, results: Mapping[int, Result]) -> st
         if success:
             row.append("" if each.success is None else f"{100 * each.success:.3g} %")
         if exact:
-            row.append("" if each.reference is None else f"{100 * each.reference.fraction:.4g} %")
+            row.append("" if each.fraction is None else f"{100 * each.fraction:.4g} %")
         rows.append([*row, str(result.directory)])
     means = [each.mean for each in judged]
     kind = KINDS["algorithm"].kind_of(wanted.algorithm)

@@ -27,6 +27,10 @@ def facts(cls: Any) -> list[tuple[str, str]]:
         known.append(("success", f"an episode that ends with {cls.success} = 1"))
     if cls.threshold is not None:
         known.append(("solved", f"from a mean return of {cls.threshold:g} on"))
+    if cls.scores is not None:
+        known.append(("random", f"an expected return of {cls.scores.random:.4g}"))
+        known += [(f"no {need.feature}", f"at most {need.bound:.4g}  ({need.flags})") for need in cls.scores.needs]
+        known.append(("optimum", f"{cls.scores.optimum:.4g}"))
     known.append(("algorithm", f"{cls.algorithm}, where none is chosen"))
     if cls.discount is not None:
         known.append(("discount", f"γ = {cls.discount:g}, part of the problem"))

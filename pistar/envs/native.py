@@ -142,15 +142,28 @@ class NativeEnvironment(Environment):
                 observation = self.observe(self._world)
         return Step(observation, after.reward, terminated, truncated, final, info=after.info)
 
-    def _accept(self, action: Tensor) -> None:
+    def _accept(self, action: Tree) -> None:
         """Refuse an action before it reaches the dynamics."""
         if self._seed is None:
             raise UsageError(f"{self.name} has no episode yet: call reset(seed) or restore(state) before step")
+        if isinstance(self.spaces.action, spaces.Dict):
+            self._accept_parts(self.spaces.action, action)
+            return
         if action.shape != self._action_shape or action.is_floating_point() != self._continuous:
             raise UsageError(
                 f"{self.name} expects actions of shape {self._action_shape} in {self.spaces.action}, "
                 f"received {tuple(action.shape)} of {action.dtype}"
             )
+
+    def _accept_parts(self, space: spaces.Dict, action: Tree) -> None:
+        """The same for a composed action: a dict with every part [B, ...]."""
+        expected = {name: (self.lanes, *(part.shape or ())) for name, part in space.spaces.items()}
+        received = {name: tuple(part.shape) for name, part in action.items()} if isinstance(action, dict) else action
+        if received != expected:
+            raise UsageError(f"{self.name} expects actions of shapes {expected} in {space}, received {received}")
+        for part in action.values():
+            if part.is_floating_point() and not bool(part.isfinite().all()):
+                raise self._not_finite(part)
 
     def _not_finite(self, action: Tensor) -> NumericalError:
         lane = int((~action.isfinite()).flatten(1).any(1).nonzero()[0])

@@ -47,6 +47,28 @@ class Reference:
 
 
 @dataclass(frozen=True)
+class Need:
+    """A feature that a task cannot be solved without."""
+
+    feature: str  # of the policy or of training, in a word
+    bound: float  # the best expected return without it, whatever else a policy may have
+    flags: str  # of `pistar train` that take it away
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Exact expected returns, undiscounted, of a task that was solved beforehand."""
+
+    random: float  # of uniformly random actions, among those that are allowed
+    optimum: float  # of the best policy there is
+    needs: tuple[Need, ...] = ()
+
+    def fraction(self, mean: float) -> float:
+        """(mean − random) / (optimum − random)."""
+        return (mean - self.random) / (self.optimum - self.random)
+
+
+@dataclass(frozen=True)
 class Task(ABC):
     """One application. Subclasses add their options as fields and say how they are built, judged and compared."""
 
@@ -55,6 +77,7 @@ class Task(ABC):
     discount: ClassVar[float | None] = None  # γ, where it belongs to the problem; none: the algorithm's default
     success: ClassVar[str | None] = None  # the `info` scalar that is 1 at an episode's end where it succeeded
     threshold: ClassVar[float | None] = None  # the return from which on the task counts as solved
+    scores: ClassVar[Scores | None] = None  # what random, lacking and best policies earn, where that is known exactly
     evaluation_lanes: ClassVar[int] = 100  # most environments that an evaluation steps side by side
 
     frame_stack: int = field(default=1, kw_only=True)  # the last so many observations are seen side by side
@@ -87,10 +110,15 @@ class Task(ABC):
         """How many processes should step so many lanes here, and why; asked where the user leaves it open."""
         return 0, "no workers: the lanes are stepped as one batch"
 
+    @property
+    def bare(self) -> bool:
+        """Whether no wrapper is asked for, so that what is known exactly of the world holds."""
+        return (self.frame_stack, self.observation_noise, self.action_delay, self.episode_limit) == (1, 0.0, 0, None)
+
     def make(self, lanes: int, execution: Execution, *, training: bool, drawn: bool = False) -> Environment:
         """B lanes with the wrappers that the fields ask for: what a policy is trained and judged in."""
         environment = self.environment(lanes, execution, training=training, drawn=drawn)
-        if (self.frame_stack, self.observation_noise, self.action_delay, self.episode_limit) == (1, 0.0, 0, None):
+        if self.bare:
             return environment
         # Imported here so that listing tasks needs no torch.
         from pistar.envs import wrappers
