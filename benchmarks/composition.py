@@ -55,7 +55,9 @@ def main() -> None:
 
 def finished(task: str, need: Need | None, seed: int, out: Path) -> RunDirectory:
     """The run, after it was trained as far as it was not yet."""
-    run = RunDirectory(out / task / ("whole" if need is None else f"no-{need.feature.replace(' ', '-')}") / f"seed-{seed}")
+    run = RunDirectory(
+        out / task / ("whole" if need is None else f"no-{need.feature.replace(' ', '-')}") / f"seed-{seed}"
+    )
     if run.evaluations.is_file() and FINISHED in run.evaluations.read_text().replace(" ", ""):
         return run
     begun = run.checkpoints.is_dir() and any(run.checkpoints.iterdir())
@@ -117,11 +119,12 @@ def page(record: dict[str, Any]) -> str:
         [
             "# Tasks that only the right features solve",
             "",
-            f"`python benchmarks/composition.py --seeds {' '.join(map(str, record['seeds']))}`: every task by its recipe, and without each of the",
-            "features that it needs. Scores are mean returns of 1,000 deterministic episodes on fresh seeds, one for each seed of",
-            "training. Random scores, optima and bounds (the best that any policy can earn without the feature) are exact. As asked:",
-            f"every seed of a recipe comes {solved:.0f} % of the way from random to the optimum or further, and none without a feature",
-            "exceeds the bound by more than four standard errors. Seconds of training on one core are medians.",
+            f"`python benchmarks/composition.py --seeds {' '.join(map(str, record['seeds']))}`: every task by its recipe, and",
+            "without each of the features that it needs. Scores are mean returns of 1,000 deterministic episodes on fresh",
+            "seeds, one for each seed of training. Random scores, optima and bounds (the best that any policy can earn without the",
+            f"feature) are exact. As asked: every seed of a recipe comes {solved:.0f} % of the way from random to the optimum",
+            "or further, and none without a feature exceeds the bound by more than four standard errors. Seconds of training,",
+            "evaluations included, on one core are medians.",
             "",
             "| task | | random | best possible | scores | worst seed, of the way to the optimum | s | as asked |",
             "| --- | --- | --- | --- | --- | --- | --- | --- |",

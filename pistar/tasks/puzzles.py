@@ -160,7 +160,9 @@ class MixedGearbox(Task):
         ),
     )
 
-    controls: Literal["both", "gear", "pedal"] = "both"  # what the policy decides; a pedal left alone rests, a gear is the last
+    controls: Literal["both", "gear", "pedal"] = (
+        "both"  # what the policy decides; a pedal left alone rests, a gear is the last
+    )
 
     @property
     def actions(self) -> Actions:

@@ -24,7 +24,9 @@ class PairPursuit(Task):
         0.0861541032, 0.9914904869, (Need("partner", 0.4236646594, "--pair-pursuit.partner random"),)
     )
 
-    partner: Literal["policy", "random"] = "policy"  # who leads the second hunter; random: it strays, and one agent is left
+    partner: Literal["policy", "random"] = (
+        "policy"  # who leads the second hunter; random: it strays, and one agent is left
+    )
 
     @property
     def actions(self) -> Actions:
@@ -58,9 +60,7 @@ class WordSignals(Task):
     """A speaker sees a colour and says a word, a listener hears it and points at a colour; 1 for both if all are right."""
 
     summary: ClassVar[str] = "a speaker and a listener agree on words for colours: needs agents of different spaces"
-    scores: ClassVar[Scores | None] = Scores(
-        1 / 3, 1.0, (Need("speaker", 1 / 3, "--word-signals.speaker random"),)
-    )
+    scores: ClassVar[Scores | None] = Scores(1 / 3, 1.0, (Need("speaker", 1 / 3, "--word-signals.speaker random"),))
 
     speaker: Literal["policy", "random"] = "policy"  # who speaks; random: words mean nothing, and one agent is left
 
@@ -84,7 +84,7 @@ class WordSignals(Task):
 
     def recipe(self, algorithm: str) -> Mapping[str, Any]:
         """A policy for each."""
-        return recipe(80_000, algorithm, {})
+        return recipe(120_000, algorithm, {})
 
     def baselines(self) -> Mapping[str, Callable[[Environment, int], Controller]]:
         """Random words and colours."""

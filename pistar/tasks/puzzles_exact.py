@@ -63,25 +63,33 @@ def best_blind(values: Sequence[float], shown: Sequence[tuple[tuple[bool, ...], 
     return max(v * sum(p for mask, p in shown if mask[way]) for way, v in enumerate(values))
 
 
-def walked(worth: Mapping[tuple[int, int], float], entrance: tuple[int, int], steps: int, choice: Choice) -> float:
-    """The value of the entrance with ``steps`` to go, where goals are ``worth`` so much and end the episode."""
-    cells = list(itertools.product(range(grid.SIZE), repeat=2))
-    values = dict.fromkeys(cells, 0.0)
+Cell = tuple[int, int]
+
+
+def induction(worth: Mapping[Cell, float], steps: int, choice: Choice) -> list[dict[Cell, float]]:
+    """The value of every cell with 0, 1, ..., ``steps`` to go, where goals are ``worth`` so much and end the episode."""
+    cells = list(itertools.product(range(grid.SIZE), range(grid.SIZE)))
+    found = [dict.fromkeys(cells, 0.0)]
     for _ in range(steps):
-        before = {}
+        values, before = found[-1], {}
         for cell in cells:
             after = [(cell[0] + dx, cell[1] + dy) for dx, dy in parts.MOVES]
             shown = list(masks([each in values for each in after], grid.OPEN))
             before[cell] = choice([worth.get(each, values.get(each, 0.0)) for each in after], shown)
-        values = before
-    return values[entrance]
+        found.append(before)
+    return found
+
+
+def walked(worth: Mapping[Cell, float], entrance: Cell, steps: int, choice: Choice) -> float:
+    """The value of the entrance."""
+    return induction(worth, steps, choice)[-1][entrance]
 
 
 def masked_grid() -> Returns:
     """Without the mask a way is open with a probability that depends on the cell alone."""
     rules = {"random": any_allowed, "optimum": best_allowed, "mask": best_blind}
-    found = {name: walked({grid.GOALS[0]: 1.0}, (0, 0), grid.TIME_LIMIT, rule) for name, rule in rules.items()}
-    return found
+    entrance = grid.ENTRANCE[False]
+    return {name: walked({grid.GOALS[0]: 1.0}, entrance, grid.TIME_LIMIT, rule) for name, rule in rules.items()}
 
 
 def recall_grid() -> Returns:

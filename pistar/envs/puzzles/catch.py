@@ -37,7 +37,9 @@ class DarkCatch(NativeEnvironment):
         paddle, clock = (world["paddle"] + action - 1).clamp(0, COLUMNS - 1), world["clock"] + 1
         landed = clock >= STEPS
         reward = (landed & (paddle == world["ball"])).to(torch.float32)
-        return Transition({"ball": world["ball"], "paddle": paddle, "clock": clock}, reward, landed, {"success": reward})
+        return Transition(
+            {"ball": world["ball"], "paddle": paddle, "clock": clock}, reward, landed, {"success": reward}
+        )
 
     def observe(self, world: World) -> dict[str, Tensor]:
         """The picture [B, rows, columns], and the paddle's column."""

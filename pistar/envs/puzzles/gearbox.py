@@ -82,11 +82,11 @@ class Gearbox(NativeEnvironment):
 
     def draw(self, world: World) -> np.ndarray:
         """Every gear as high as its worth, in colour where it can be engaged; the load below."""
-        load, road, possible = (each[0].tolist() for each in self.look(world))
+        load, road, possible = (each[0] for each in self.look(world))
         canvas = drawing.Canvas(3.6, (1.5, 0.5))
         for gear in range(GEARS):
-            height = WORTH[(gear - road) % GEARS]
+            height = WORTH[(gear - int(road)) % GEARS]
             canvas.box((gear + 0.1, 0.0), (gear + 0.9, height), drawing.GREEN if possible[gear] else drawing.PALE)
         canvas.line([(0.0, -0.5), (3.0, -0.5)], 0.03, drawing.PALE)
-        canvas.disc((1.5 + 1.5 * load, -0.5), 0.1, drawing.ORANGE)
+        canvas.disc((1.5 + 1.5 * float(load), -0.5), 0.1, drawing.ORANGE)
         return canvas.frame()

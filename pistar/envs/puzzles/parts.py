@@ -36,15 +36,20 @@ def offsets(moves: Iterable[tuple[int, int]], like: Tensor) -> Tensor:
     return torch.tensor(list(moves), device=like.device)
 
 
-def board(width: int, height: int, squares: Iterable[tuple[Cell, drawing.Colour]], discs: Iterable[tuple[Cell, drawing.Colour]]) -> np.ndarray:
+def board(
+    width: int,
+    height: int,
+    squares: Iterable[tuple[Cell, drawing.Colour]],
+    discs: Iterable[tuple[Cell, drawing.Colour]],
+) -> np.ndarray:
     """A picture of a board of cells, (0, 0) at the lower left: [SIZE, SIZE, 3] uint8."""
     span = max(width, height) + 0.5
     canvas = drawing.Canvas(span, (width / 2, height / 2))
     for x in range(width):
         for y in range(height):
             canvas.box((x + 0.04, y + 0.04), (x + 0.96, y + 0.96), (235, 238, 240))
-    for (x, y), colour in squares:
-        canvas.box((x + 0.04, y + 0.04), (x + 0.96, y + 0.96), colour)
-    for (x, y), colour in discs:
-        canvas.disc((x + 0.5, y + 0.5), 0.32, colour)
+    for (left, low), colour in squares:
+        canvas.box((left + 0.04, low + 0.04), (left + 0.96, low + 0.96), colour)
+    for (left, low), colour in discs:
+        canvas.disc((left + 0.5, low + 0.5), 0.32, colour)
     return canvas.frame()

@@ -57,7 +57,9 @@ class Signals(NativeEnvironment):
     def dynamics(self, world: World, action: Tree) -> Transition:
         """Point at the colour that was shown before; say a word about the one that is shown now."""
         chance, alone = parts.luck(world, 2, STEPS), self.speaker == "random"
-        word = parts.pick(chance[:, 1], WORDS) if alone else action["speaker"].long().clone()  # the action is the caller's
+        word = (
+            parts.pick(chance[:, 1], WORDS) if alone else action["speaker"].long().clone()
+        )  # the action is the caller's
         pointed = action if alone else action["listener"]
         right = (world["word"] < WORDS) & (pointed == world["shown"])
         after = {**world, "word": word, "shown": parts.pick(chance[:, 0], COLOURS), "clock": world["clock"] + 1}

@@ -45,7 +45,9 @@ def test_there_are_eight() -> None:
 
 @every_task
 def test_the_contract_is_kept(task: Task) -> None:
-    check_environment(lambda lanes: task.environment(lanes, Execution(), training=False), lanes=3 * task.agents, steps=60)
+    check_environment(
+        lambda lanes: task.environment(lanes, Execution(), training=False), lanes=3 * task.agents, steps=60
+    )
 
 
 @every_task
