@@ -50,7 +50,7 @@ class RecallCorridor(Task):
 
     def recipe(self, algorithm: str) -> Mapping[str, Any]:
         """A memory."""
-        return recipe(80_000, algorithm, REMEMBERING)
+        return recipe(120_000, algorithm, REMEMBERING)
 
     def baselines(self) -> Mapping[str, Callable[[Environment, int], Controller]]:
         """Random ways."""

@@ -67,6 +67,24 @@ def test_random_actions_earn_what_is_stated(name: str) -> None:
     assert abs(played.returns.mean() - scores_of(name).random) <= 4 * error
 
 
+def test_the_page_says_the_same() -> None:
+    """The table of the how-to, a row for each need; a task's further rows leave its own cells empty."""
+    page = Path(__file__).parents[2] / "docs" / "how-to" / "see-that-features-work.md"
+    rows = [
+        [cell.strip(" `") for cell in line.split("|")[1:-1]] for line in page.read_text().splitlines() if "|" in line
+    ]
+    told = {}
+    for name, _, random, optimum, feature, bound in rows[2:]:
+        task = name or task
+        whole = (float(random), float(optimum)) if name else whole
+        told[task, feature] = (*whole, float(bound))
+    scores = {name: scores_of(name) for name in NAMES}
+    expected = {(n, need.feature): (s.random, s.optimum, need.bound) for n, s in scores.items() for need in s.needs}
+    assert told.keys() == expected.keys()
+    for key, numbers in told.items():
+        assert numbers == pytest.approx(expected[key], abs=6e-4), key
+
+
 # ---- bounds, in other ways -------------------------------------------------------------------------------------------
 
 
