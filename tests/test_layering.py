@@ -107,7 +107,11 @@ def test_nothing_knows_the_examinations_for_users():
     assert [o for file in known for o in offences(file.relative_to(ROOT).as_posix(), "pistar.testing")] == []
 
 
-OWN_WORK = ("cli/outcome.py", "tasks/arm_joint_exact.py", "tasks/puzzles_exact.py")  # imported where a run or a task is at work already
+OWN_WORK = (
+    "cli/outcome.py",
+    "tasks/arm_joint_exact.py",
+    "tasks/puzzles_exact.py",
+)  # imported where a run or a task is at work already
 
 
 @pytest.mark.parametrize("folder", ["tasks/", "algorithms/", "policies/", "cli/"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import math
@@ -13,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from pistar import serialization
 from pistar.api import train
 from pistar.cli import outcome, request
 from pistar.envs.native import NativeEnvironment
@@ -73,7 +75,8 @@ def test_the_page_says_the_same() -> None:
     rows = [
         [cell.strip(" `") for cell in line.split("|")[1:-1]] for line in page.read_text().splitlines() if "|" in line
     ]
-    told = {}
+    told: dict[tuple[str, str], tuple[float, ...]] = {}
+    task, whole = "", (0.0, 0.0)
     for name, _, random, optimum, feature, bound in rows[2:]:
         task = name or task
         whole = (float(random), float(optimum)) if name else whole
@@ -262,6 +265,25 @@ def test_a_short_run_is_judged_beside_the_exact_scores(name: str, tmp_path: Path
     assert told["exact"]["without"] == {need.feature: need.bound for need in scores.needs}
     assert told["fraction_of_optimum"] == scores.fraction(result.evaluation.mean) == result.evaluation.fraction
     assert f"without {scores.needs[0].feature} at most" in outcome.of_judgement(result.evaluation)
+
+
+@every_name
+def test_a_run_is_resumed_bit_for_bit(name: str, tmp_path: Path) -> None:
+    """An iteration after the first one, in the session itself and in one that continues from its state as files keep it."""
+    wanted = asked(f"{name} --lanes 4 --horizon 16 --warm-up 8 --seed 3")
+    with contextlib.closing(opened(wanted)) as session:
+        session.collector.start(wanted.training.warm_up)
+        session.iterate(cut=False)
+        serialization.write(tmp_path / "state", session.checkpoint(), "test")
+        session.iterate(cut=False)
+        expected = session.checkpoint()
+    with contextlib.closing(opened(wanted, resumed=True)) as session:
+        session.restore(serialization.read(tmp_path / "state", "test")[0])
+        session.iterate(cut=False)
+        found = session.checkpoint()
+    for state in (expected, found):
+        serialization.write(tmp_path / f"{state is found}", {**state, "seconds": 0.0}, "test")
+    assert (tmp_path / "True").read_bytes() == (tmp_path / "False").read_bytes()
 
 
 def test_a_wrapped_task_knows_no_exact_scores(tmp_path: Path) -> None:
