@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pistar import serialization
+from pistar import artefact, serialization
 from pistar.api import train
 from pistar.cli import outcome, request
 from pistar.envs.native import NativeEnvironment
@@ -30,6 +30,7 @@ from pistar.grouped_session import opened
 from pistar.tasks import TASKS, baselines, puzzles_exact
 from pistar.tasks.puzzles import RecallCorridor
 from pistar.tasks.task import Execution, Need, Scores
+from pistar.watching import Performance
 
 NAMES = [name for name in TASKS.names() if TASKS.get(name).scores is not None]
 every_name = pytest.mark.parametrize("name", NAMES)
@@ -265,6 +266,9 @@ def test_a_short_run_is_judged_beside_the_exact_scores(name: str, tmp_path: Path
     assert told["exact"]["without"] == {need.feature: need.bound for need in scores.needs}
     assert told["fraction_of_optimum"] == scores.fraction(result.evaluation.mean) == result.evaluation.fraction
     assert f"without {scores.needs[0].feature} at most" in outcome.of_judgement(result.evaluation)
+    frames = list(Performance(artefact.load(tmp_path / "run" / "policy.safetensors"), TASKS.get(name)()).frames(1))
+    assert frames[0].shape == (480, 480, 3)
+    assert any((frame != frames[0]).any() for frame in frames), "what `pistar watch` shows"
 
 
 @every_name
