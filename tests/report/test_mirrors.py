@@ -86,7 +86,7 @@ def test_a_resumed_run_goes_on_in_the_same_run_of_wandb(offline: None, tmp_path:
     pistar.resume(run, steps=1024, quiet=True)
     assert (run / "wandb.json").read_text() == kept
     identity = json.loads(kept)["id"]
-    assert {path.name.rpartition("-")[2] for path in run.glob("wandb/offline-run-*")} == {identity}
+    assert {path.stem for path in run.glob("wandb/offline-run-*/*.wandb")} == {f"run-{identity}"}
     assert history(run).keys() == expected(run).keys()
 
 
