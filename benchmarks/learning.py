@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pistar.evaluation import confidence
 from pistar.run import RunDirectory
+from pistar.statistics import confidence
 
 RESULTS = Path(__file__).parent / "results"
 FINISHED = '"final":true'
