@@ -8,19 +8,15 @@
 * `normalised targets`: targets are brought to mean 0 and deviation 1 by running moments, and values brought back (what PopArt
   does, van Hasselt et al. 2016, without its correction of the last layer), on top of unscaled rewards.
 
-Of every run the mean of its evaluations on the way (20 deterministic episodes each) and the last one of 100 episodes are kept.
-Writes value-loss.json and value-loss.md. The algorithms are in this file, since none of them is part of pistar.
+Writes value-loss.json and value-loss.md; what is kept of a run is said in ways.py. The algorithms are in this file, since none of
+them is part of pistar.
 """
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import json
 import os
-import statistics
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,10 +24,10 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).parent))
 
-import pistar
+import ways
+
 from pistar import objectives
 from pistar.algorithms.ppo import PPO
-from pistar.statistics import confidence
 
 STEPS = {"cartpole": 30_000, "arm-reach": 100_000}
 
@@ -111,55 +107,5 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 
 
-def run(task: str, way: str, seed: int, place: Path) -> tuple[float, float]:
-    """Mean of the evaluations on the way, and the last one."""
-    settings: dict[str, Any] = {**WAYS[way], "steps": STEPS[task], "seed": seed, "quiet": True}
-    result = pistar.train(task, out=place, **settings)
-    lines = [json.loads(line) for line in (place / "evaluations.jsonl").read_text().splitlines()]
-    return statistics.mean(line["mean"] for line in lines[:-1]), result.evaluation.mean
-
-
-def in_words(numbers: list[float]) -> str:
-    low, high = confidence(numbers)
-    return f"{statistics.mean(numbers):.4g} ± {(high - low) / 2:.2g}"
-
-
-def table(found: dict[str, Any], seeds: int) -> str:
-    lines = [
-        "# Value losses",
-        "",
-        f"`python benchmarks/value_loss.py --seeds {seeds}`: means of {seeds} seeds ± the half-width of their",
-    ]
-    lines += [
-        "95 % interval (Student's t).",
-        "",
-        "| task | steps | | mean on the way | last |",
-        "| --- | --- | --- | --- | --- |",
-    ]
-    for task, ways in found.items():
-        for way, rows in ways.items():
-            along, last = (list(column) for column in zip(*rows, strict=True))
-            lines.append(f"| {task} | {STEPS[task]:,} | {way} | {in_words(along)} | {in_words(last)} |")
-    return "\n".join(lines) + "\n"
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
-    chosen = parser.parse_args()
-    found: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory() as directory:
-        for task in STEPS:
-            for way in WAYS:
-                for seed in range(chosen.seeds):
-                    place = Path(directory) / f"{task}-{way.replace(' ', '-')}-{seed}"
-                    found.setdefault(task, {}).setdefault(way, []).append(run(task, way, seed, place))
-                    print(task, way, seed, found[task][way][-1], flush=True)
-    (chosen.out / "value-loss.json").write_text(json.dumps(found, indent=1) + "\n")
-    (chosen.out / "value-loss.md").write_text(table(found, chosen.seeds))
-    print(table(found, chosen.seeds))
-
-
 if __name__ == "__main__":
-    main()
+    ways.main("Value losses", "value_loss", STEPS, WAYS, lambda task, way: WAYS[way])

@@ -43,11 +43,9 @@ class Options:
 
 def main(argv: list[str]) -> int:
     """Run the command."""
-    groups = [flags.Group("", "flags", lambda: Options)]
-    if flags.asks_for_help(argv):
-        print(flags.help_text(USAGE, groups))
+    arguments = flags.of_command(argv, USAGE, Options)
+    if arguments is None:
         return 0
-    arguments = flags.parse(argv, groups)
     options = arguments.options(Options)
     if not arguments.words:
         raise UsageError(f"expected runs to compare, received none\n{flags.first_line(USAGE)}")

@@ -38,11 +38,9 @@ class Options:
 
 def main(argv: list[str]) -> int:
     """Run the command."""
-    groups = [flags.Group("", "flags", lambda: Options)]
-    if flags.asks_for_help(argv):
-        print(flags.help_text(USAGE, groups))
+    arguments = flags.of_command(argv, USAGE, Options)
+    if arguments is None:
         return 0
-    arguments = flags.parse(argv, groups)
     options, path = arguments.options(Options), find_policy(Path(arguments.only_word(USAGE)))
     if options.task is not None:
         experiment.find_task(options.task)

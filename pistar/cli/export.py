@@ -36,11 +36,9 @@ class Options:
 
 def main(argv: list[str]) -> int:
     """Run the command."""
-    groups = [flags.Group("", "flags", lambda: Options)]
-    if flags.asks_for_help(argv):
-        print(flags.help_text(USAGE, groups))
+    arguments = flags.of_command(argv, USAGE, Options)
+    if arguments is None:
         return 0
-    arguments = flags.parse(argv, groups)
     options, path = arguments.options(Options), find_policy(Path(arguments.only_word(USAGE)))
     beside = path / "policy.onnx" if path.is_dir() else path.with_suffix(".onnx")
     # Imported here: it imports torch, which nothing before this line needs.

@@ -72,6 +72,15 @@ def asks_for_help(argv: Sequence[str]) -> bool:
     return "-h" in argv or "--help" in argv
 
 
+def of_command(argv: Sequence[str], usage: str, options: type) -> Arguments | None:
+    """What stands on the line of a command whose flags are the fields of one class; None where it asked for help and had it."""
+    groups = [Group("", "flags", lambda: options)]
+    if asks_for_help(argv):
+        print(help_text(usage, groups))
+        return None
+    return parse(argv, groups)
+
+
 def parse(argv: Sequence[str], groups: Sequence[Group]) -> Arguments:
     """Read a command line left to right; every value is checked against its field's type."""
     arguments, seen, rest = Arguments(), set[tuple[str, ...]](), [word for word in argv if word not in ("-h", "--help")]

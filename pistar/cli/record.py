@@ -46,11 +46,9 @@ class Options:
 
 def main(argv: list[str]) -> int:
     """Run the command."""
-    groups = [flags.Group("", "flags", lambda: Options)]
-    if flags.asks_for_help(argv):
-        print(flags.help_text(USAGE, groups))
+    arguments = flags.of_command(argv, USAGE, Options)
+    if arguments is None:
         return 0
-    arguments = flags.parse(argv, groups)
     options, who = arguments.options(Options), arguments.only_word(USAGE)
     if options.out is None:
         raise UsageError("--out is missing; expected a directory for the episodes")

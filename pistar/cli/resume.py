@@ -30,11 +30,9 @@ class Options:
 
 def main(argv: list[str]) -> int:
     """Run the command."""
-    groups = [flags.Group("", "flags", lambda: Options)]
-    if flags.asks_for_help(argv):
-        print(flags.help_text(USAGE, groups))
+    arguments = flags.of_command(argv, USAGE, Options)
+    if arguments is None:
         return 0
-    arguments = flags.parse(argv, groups)
     path, options = find_run(Path(arguments.only_word(USAGE))), arguments.options(Options)
     planned = experiment.read(path / "experiment.toml").training.steps
     if options.steps is not None and options.steps < planned:

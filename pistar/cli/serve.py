@@ -23,11 +23,9 @@ requests are answered.
 
 def main(argv: list[str]) -> int:
     """Run the command."""
-    groups = [flags.Group("", "flags", lambda: Options)]
-    if flags.asks_for_help(argv):
-        print(flags.help_text(USAGE, groups))
+    arguments = flags.of_command(argv, USAGE, Options)
+    if arguments is None:
         return 0
-    arguments = flags.parse(argv, groups)
     settings, path = arguments.options(Options), Path(arguments.only_word(USAGE))
     located(path)
     if settings.task is not None:

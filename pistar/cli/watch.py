@@ -43,11 +43,9 @@ FORMATS = (".mp4", ".gif", ".webp")
 
 def main(argv: list[str]) -> int:
     """Run the command."""
-    groups = [flags.Group("", "flags", lambda: Options)]
-    if flags.asks_for_help(argv):
-        print(flags.help_text(USAGE, groups))
+    arguments = flags.of_command(argv, USAGE, Options)
+    if arguments is None:
         return 0
-    arguments = flags.parse(argv, groups)
     options, path = arguments.options(Options), find_policy(Path(arguments.only_word(USAGE)))
     if options.out is not None and Path(options.out).suffix.lower() not in FORMATS:
         raise UsageError(f"--out: expected a file that ends in {', '.join(FORMATS)}, received {options.out!r}")

@@ -70,7 +70,7 @@ class Serving:
         if entry.busy:
             raise Refusal(
                 409,
-                "this session is in use",
+                "the session is busy",
                 "one request of a session at a time",
                 "another one that is not answered yet",
                 "wait for its answer: the order of observations is what a memory is about",

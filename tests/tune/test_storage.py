@@ -175,13 +175,11 @@ def test_a_database_is_a_storage(tmp_path: Path):
 
 
 def test_a_search_loads_no_pickle(journal: Path, monkeypatch: pytest.MonkeyPatch):
-    import pickle
-
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a pickle is loaded")
 
     for name in ("load", "loads", "Unpickler", "dump", "dumps", "Pickler"):
-        monkeypatch.setattr(pickle, name, refuse)
+        monkeypatch.setattr(f"pickle.{name}", refuse)
     for sampler in ("tpe", "gp", "random"):
         path = journal.with_name(f"{sampler}.log")
         study = Study.open(open_journal(path), "pistar", plan(sampler=sampler), "me", shared=False)
