@@ -13,14 +13,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+from scipy import stats
+
 from benchmarks.learning import __main__ as command
 from benchmarks.learning import page, parity, peers, picture, published, recipes, results, scoring
 from benchmarks.learning.scoring import Outcome
 from benchmarks.learning.sitting import Job, Sitting, alone
 from benchmarks.learning.suites import FAMILY, SUITES, Row, Suite
-from PIL import Image
-from scipy import stats
-
 from pistar.run import RunDirectory
 
 ROOT = Path(__file__).parents[1]
@@ -311,7 +311,10 @@ def test_the_command_trains_once_and_finds_it_finished_the_next_time(tmp_path, c
 def test_rows_are_found_by_the_words_of_their_names():
     mujoco = SUITES["mujoco"]
     assert [r.name for r in mujoco.chosen(["Hopper-v5 ppo"], ["defaults"])] == ["Hopper-v5 ppo"]
-    assert [r.name for r in mujoco.chosen(["Hopper-v5 ppo*"], ["defaults"])] == ["Hopper-v5 ppo", "Hopper-v5 ppo-penalty"]
+    assert [r.name for r in mujoco.chosen(["Hopper-v5 ppo*"], ["defaults"])] == [
+        "Hopper-v5 ppo",
+        "Hopper-v5 ppo-penalty",
+    ]
     assert len(mujoco.chosen([], ["peer"])) == 5
     assert len({results.file_of(Path(), name, r) for name, s in SUITES.items() for r in s.rows}) == len(ROWS)
 
@@ -328,7 +331,9 @@ def test_a_peer_that_is_missing_is_left_out_with_the_reason(tmp_path, capsys, mo
     assert "sb3_contrib" in str(peers.missing(without_sb3(tmp_path)))
     seen: list[Job] = []
     monkeypatch.setattr(Sitting, "work", lambda self, _: seen.extend(self.jobs))
-    chosen = command.parse(["--suite", "mujoco", "--peer", str(tmp_path / "none"), "--out", str(tmp_path), "--seeds", "0"])
+    chosen = command.parse(
+        ["--suite", "mujoco", "--peer", str(tmp_path / "none"), "--out", str(tmp_path), "--seeds", "0"]
+    )
     command.train({"mujoco": [r for r in SUITES["mujoco"].rows if r.task == "Hopper-v5"]}, chosen)
     assert "left out" in capsys.readouterr().out
     assert seen
@@ -396,7 +401,10 @@ def result(of: Row, *scores: float) -> results.Result:
 
 
 def test_the_page_shows_an_unfinished_row_with_its_number_of_seeds():
-    plain, recipe = row("Hopper-v5 ppo", task="Hopper-v5", asked=3000.0, aim=3400.0), row("r", task="Hopper-v5", column="recipe")
+    plain, recipe = (
+        row("Hopper-v5 ppo", task="Hopper-v5", asked=3000.0, aim=3400.0),
+        row("r", task="Hopper-v5", column="recipe"),
+    )
     waiting = row("Hopper-v5 a2c", task="Hopper-v5", algorithm="a2c")
     suite = Suite("Title", (plain, recipe, waiting), tuple(range(4)))
     text = page.page("mujoco", suite, [result(plain, 1000.0, 2000.0), result(recipe, 5.0)], True)
@@ -410,6 +418,7 @@ def test_the_page_shows_an_unfinished_row_with_its_number_of_seeds():
     assert "Not run yet: Hopper-v5 a2c." in text
     assert "![" in text
     assert published.SOURCES["XuanCe"] in text
+    assert "horizon and γ alone: Hopper-v5 γ 0.999." in text
     widths = [len(line) for line in lines]
     assert widths == [6] * 3 + [9] * 4
 
@@ -459,7 +468,9 @@ def test_the_picture_is_drawn_where_there_are_curves(tmp_path):
     bare = results.Result(row(), (outcome(0, 1.0, steps_of_curve=(), curve=()),))
     assert not picture.draw("Nothing", [bare], tmp_path / "none.png")
     assert not (tmp_path / "none.png").exists()
-    assert picture.draw("Some", [bare, result(row(), 1.0, 2.0), result(row("b", column="peer"), 3.0)], tmp_path / "some.png")
+    assert picture.draw(
+        "Some", [bare, result(row(), 1.0, 2.0), result(row("b", column="peer"), 3.0)], tmp_path / "some.png"
+    )
     assert np.asarray(Image.open(tmp_path / "some.png")).std() > 5
 
 
@@ -478,6 +489,8 @@ def test_parity_reads_rows_and_older_files_and_measures_in_units_of_what_was_lea
 
 
 def test_the_command_can_be_called_from_the_checkout():
-    asked = subprocess.run([sys.executable, "-m", "benchmarks.learning", "--help"], cwd=ROOT, capture_output=True, text=True)
+    asked = subprocess.run(
+        [sys.executable, "-m", "benchmarks.learning", "--help"], cwd=ROOT, capture_output=True, text=True
+    )
     assert asked.returncode == 0
     assert "--time" in asked.stdout

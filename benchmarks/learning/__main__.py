@@ -65,7 +65,9 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=1, help="runs at a time, one core each")
     parser.add_argument("--out", type=Path, help=f"where runs lie [{RUNS}]")
     parser.add_argument("--results", type=Path, help="where rows and pages go [benchmarks/results]")
-    parser.add_argument("--peer", type=Path, default=peers.DEFAULT, help=f"interpreter with sb3-contrib [{peers.DEFAULT}]")
+    parser.add_argument(
+        "--peer", type=Path, default=peers.DEFAULT, help=f"interpreter with sb3-contrib [{peers.DEFAULT}]"
+    )
     parser.add_argument("--smoke", type=int, metavar="STEPS", help="shorten every run: does it all work?")
     parser.add_argument("--list", action="store_true", help="show the rows and how far they are")
     parser.add_argument("--pages", action="store_true", help="write the pages of what there is, and train nothing")
@@ -109,13 +111,17 @@ def train(rows: dict[str, list[Row]], chosen: argparse.Namespace) -> list[str]:
     def done(job: Job) -> None:
         with lock:
             name = suite_of[job.row.name]
-            print(f"{job.row.name}, seed {job.seed}: {collect(name, job.row, chosen).scores}", flush=True)
+            result = collect(name, job.row, chosen)
+            print(f"{job.row.name}, seed {job.seed}: {[] if result is None else result.scores}", flush=True)
 
     with alone(chosen.out):
         sitting = Sitting(queue, chosen.time, str(chosen.peer), done)
         sitting.work(chosen.runs)
     finished = sum(job.state == "finished" for job in queue)
-    print(f"{finished} of {len(queue)} runs are finished{'' if finished == len(queue) else '; call again to go on'}", flush=True)
+    print(
+        f"{finished} of {len(queue)} runs are finished{'' if finished == len(queue) else '; call again to go on'}",
+        flush=True,
+    )
     return sitting.failed
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
-from benchmarks.learning import published
+from benchmarks.learning import published, recipes
 from benchmarks.learning.results import Result
 from benchmarks.learning.suites import Row, Suite
 from pistar.evaluation import confidence
 
 WORDS = {"peer": "sb3-contrib, here", "published": "published settings"}
+FEW = 8  # rows that are named one by one
 
 
 def page(name: str, suite: Suite, results: Sequence[Result], picture: bool) -> str:
@@ -25,9 +26,13 @@ def page(name: str, suite: Suite, results: Sequence[Result], picture: bool) -> s
     parts.append(details(results, len(suite.seeds)))
     known = {result.row.name for result in results}
     waiting = [row.name for row in suite.rows if row.name not in known]
-    if waiting:
+    if len(waiting) > FEW:
+        parts.append(f"{len(waiting)} of {len(suite.rows)} rows have not been run yet; `--list` names them.")
+    elif waiting:
         parts.append("Not run yet: " + ", ".join(waiting) + ".")
-    parts.append("Each run: " + "; ".join(f"`{result.command}`" for result in results))
+    if len(results) <= FEW:
+        parts.append("Each run: " + "; ".join(f"`{result.command}`" for result in results))
+    parts.append(f"Settings, versions and every evaluation of a row: [learning/{name}/](learning/{name}/).")
     made_with = {", ".join(f"{n} {v}" for n, v in o.versions.items()): None for r in results for o in r.outcomes}
     parts += list(made_with)
     return "\n\n".join(parts) + "\n"
@@ -48,7 +53,8 @@ def overview(results: Sequence[Result]) -> str:
         cells = (by_column.get("defaults", ""), by_column.get("recipe", ""), others, published.beside(task, algorithm))
         lines.append(f"| {task} | {algorithm} | " + " | ".join(cells) + " |")
         sources |= dict.fromkeys(published.FIGURES.get((task, algorithm), {}))
-    legend = ["", "Means, their 95 % intervals and the number of seeds. A recipe changes lanes, horizon and γ alone."]
+    legend = ["", "Means, their 95 % intervals and the number of seeds. A recipe changes lanes, horizon and γ alone:"]
+    legend[-1] += f" {recipes.in_words(dict.fromkeys(task for task, _ in keys))}."
     if sources:
         legend.append("Published, mean ± deviation over seeds, each by a protocol of its own:")
         legend += ["", *(f"- {source}: {published.SOURCES[source]}" for source in sources)]
@@ -98,8 +104,9 @@ def asked(result: Result, results: Sequence[Result], seeds: int) -> str:
 
 def judged(row: Row, scores: Sequence[float]) -> float:
     """The number that what is asked is compared with."""
-    rules = {"median": statistics.median, "mean": statistics.fmean, "every": min}
-    return float(rules[row.judged_by](scores))
+    if row.judged_by == "every":
+        return min(scores)
+    return statistics.median(scores) if row.judged_by == "median" else statistics.fmean(scores)
 
 
 def mean(result: Result) -> str:

@@ -3,9 +3,10 @@
     python -m benchmarks.learning parity NEW REFERENCE --random Reacher-v5=-43 HalfCheetah-v5=-280 [--name parity]
 
 NEW and REFERENCE are folders of a suite's rows, such as benchmarks/results/learning/ppo-mujoco, or single files of results with
-many rows, as they were before there were curves. For every row that both have: (new - reference) / |reference - random|, of the means over the seeds, with the lower 95 %
-bound of a bootstrap over seeds. What is new counts as not worse where that bound is at least -0.10. With few seeds of a
-spread-out score the bound says more about the seeds than about the change; the table shows both means.
+many rows, as they were before there were curves. For every row that both have: (new - reference) / |reference - random|, of the
+means over the seeds, with the lower 95 % bound of a bootstrap over seeds. What is new counts as not worse where that bound is at
+least -0.10. With few seeds of a spread-out score the bound says more about the seeds than about the change; the table shows both
+means.
 """
 
 from __future__ import annotations

@@ -14,7 +14,12 @@ SOURCES = {
     "Zoo": "one tuned run, its final policy; MuJoCo v3, Atari for 10M steps with v4's rules (RL Baselines3 Zoo, benchmark.md)",
 }
 FIGURES: dict[tuple[str, str], dict[str, str]] = {
-    ("HalfCheetah-v5", "ppo"): {"XuanCe": "4977 ± 891", "Tianshou": "5784 ± 1244", "CleanRL": "1443 ± 46", "Zoo": "5819"},
+    ("HalfCheetah-v5", "ppo"): {
+        "XuanCe": "4977 ± 891",
+        "Tianshou": "5784 ± 1244",
+        "CleanRL": "1443 ± 46",
+        "Zoo": "5819",
+    },
     ("Hopper-v5", "ppo"): {"XuanCe": "2076 ± 872", "Tianshou": "2609 ± 701", "CleanRL": "2383 ± 272", "Zoo": "2410"},
     ("Walker2d-v5", "ppo"): {"XuanCe": "3871 ± 635", "Tianshou": "3589 ± 757", "CleanRL": "2288 ± 572", "Zoo": "3479"},
     ("Ant-v5", "ppo"): {"XuanCe": "1107 ± 466", "Tianshou": "3258 ± 1079", "Zoo": "1327"},

@@ -21,6 +21,7 @@ BATCHED = ("ppo", "trpo", "npg", "spo", "ppo-penalty", "ppg")
 FREE = {"training.lanes", "training.horizon", "training.steps", "algorithm.discount"}  # what a recipe may change
 PROTOCOL = {"training.steps", "training.seed"}  # what differs between rows by the benchmark and not by a setting
 ENCODER = {"policy.images", "policy.hidden"}  # how an observation of images is read; there is none without
+NAMES = {"discount": "γ", "lanes": "lanes", "horizon": "horizon"}
 # γ, lanes and horizon of the RL Baselines3 Zoo's tuned settings for PPO, where they differ from pistar's defaults.
 RECIPES: dict[str, dict[str, float]] = {
     "HalfCheetah-v5": {"discount": 0.98},
@@ -46,6 +47,15 @@ def flags(task: str, algorithm: str) -> str:
     return " ".join(words)
 
 
+def in_words(tasks: Iterable[str]) -> str:
+    """What the recipes of some tasks are; those without one are left out."""
+    said = []
+    for task in tasks:
+        changes = [f"{NAMES[name]} {value}" for name, value in RECIPES.get(task, {}).items()]
+        said += [f"{task} {', '.join(changes)}"] if changes else []
+    return "; ".join(said) or "none here"
+
+
 def resolved(arguments: str) -> Experiment:
     """The whole experiment that ``pistar train ARGUMENTS`` runs."""
     argv = arguments.split()
@@ -56,16 +66,16 @@ def resolved(arguments: str) -> Experiment:
 def settings(experiment: Experiment) -> dict[str, Any]:
     """Every value that decides what is learned, by its dotted name; absent where it is none."""
     tables = experiment.to_table()
-    return {f"{name}.{key}": value for name in ("algorithm", "policy", "training") for key, value in tables[name].items()}
+    return {
+        f"{name}.{key}": value for name in ("algorithm", "policy", "training") for key, value in tables[name].items()
+    }
 
 
 def differences(one: Experiment, other: Experiment) -> dict[str, tuple[Any, Any]]:
     """Name -> both values, of all settings that are not the same."""
     left, right = settings(one), settings(other)
     return {
-        name: (left.get(name), right.get(name))
-        for name in sorted({*left, *right})
-        if left.get(name) != right.get(name)
+        name: (left.get(name), right.get(name)) for name in sorted({*left, *right}) if left.get(name) != right.get(name)
     }
 
 
@@ -89,7 +99,9 @@ def check(rows: Iterable[Row]) -> None:
     for row in (row for row in rows if row.column == "recipe"):
         if (row.task, row.algorithm) not in plain:
             raise ValueError(f"{row.name}: there is no row of the defaults to compare the recipe with; add one")
-        require("changes more than a recipe may of", row.name, plain[row.task, row.algorithm], experiments, FREE | PROTOCOL)
+        require(
+            "changes more than a recipe may of", row.name, plain[row.task, row.algorithm], experiments, FREE | PROTOCOL
+        )
 
 
 def require(fault: str, name: str, reference: str, experiments: dict[str, Experiment], allowed: set[str]) -> None:

@@ -72,7 +72,9 @@ def load(path: Path, row: Row) -> Result | None:
         steps = run.get("evaluated", whole["steps"]) if "curve" in run else []
         made_with = whole["versions"][run.get("version", 0)]
         curve = tuple(run.get("curve", ()))
-        outcomes.append(Outcome(run["seed"], run["score"], run["steps"], run["seconds"], tuple(steps), curve, made_with))
+        outcomes.append(
+            Outcome(run["seed"], run["score"], run["steps"], run["seconds"], tuple(steps), curve, made_with)
+        )
     return Result(row, in_order(outcomes), whole["settings"], whole["command"])
 
 

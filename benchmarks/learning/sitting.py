@@ -90,7 +90,9 @@ def alone(out: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise SystemExit(f"another sitting works in {out}; wait for it, or give this one --out of its own") from None
+            raise SystemExit(
+                f"another sitting works in {out}; wait for it, or give this one --out of its own"
+            ) from None
         yield
 
 
