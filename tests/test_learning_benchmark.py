@@ -63,6 +63,12 @@ def test_a_score_is_the_mean_of_the_last_ten_evaluations_and_not_of_the_final_on
     assert found.versions == {"pistar": "0"}
 
 
+def test_a_run_on_another_device_says_so(tmp_path):
+    run = recorded(tmp_path / "run", [1.0], None)
+    run.experiment.write_text(run.experiment.read_text() + '[training]\ndevice = "cuda"\n')
+    assert scoring.versions(run) == {"pistar": "0", "device": "cuda"}
+
+
 def test_other_scores_are_those_of_the_final_episodes(tmp_path):
     run = recorded(tmp_path / "run", [1.0], {"mean": 99.0, "fraction_of_optimum": 0.9})
     assert scoring.read(row(score="final"), run, 0).score == 99.0
@@ -168,6 +174,7 @@ def test_a_run_is_new_begun_or_finished(tmp_path):
     assert job.state == "begun"
     run.evaluations.write_text(whole)
     assert job.state == "finished"
+    assert dataclasses.replace(job, path=tmp_path / "other", device="cuda").command("")[-3:-1] == ["--device", "cuda"]
     peer = Job(row(column="peer"), 0, tmp_path / "peer")
     assert peer.command("PEER")[0] == "PEER"
 
@@ -181,6 +188,7 @@ def test_a_begun_run_whose_settings_have_changed_since_is_noticed(tmp_path):
     assert job.changed() == []
     later = dataclasses.replace(job, row=row(arguments="cartpole --steps 1000 --lanes 2"))
     assert later.changed() == ["training.lanes was 4, is 2"]
+    assert dataclasses.replace(job, device="cuda").changed() == []
     other = dataclasses.replace(job, row=row(arguments="cartpole --steps 1000 --lanes 4 --evaluation.episodes 3"))
     assert "episodes=3" in other.changed()[0]
 

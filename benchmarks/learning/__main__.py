@@ -63,6 +63,9 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", help="instead of the suite's own")
     parser.add_argument("--time", type=settings.in_seconds, help="begin and go on for so long: 90s, 10m, 2h")
     parser.add_argument("--runs", type=int, default=1, help="runs at a time, one core each")
+    parser.add_argument(
+        "--device", choices=["cpu", "cuda"], default="cpu", help="cuda: for images; times are no core's then"
+    )
     parser.add_argument("--out", type=Path, help=f"where runs lie [{RUNS}]")
     parser.add_argument("--results", type=Path, help="where rows and pages go [benchmarks/results]")
     parser.add_argument(
@@ -87,7 +90,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
 def jobs(name: str, rows: Sequence[Row], chosen: argparse.Namespace) -> list[list[Job]]:
     """For every seed of a suite, a job for every row."""
     seeds = chosen.seeds or SUITES[name].seeds
-    return [[Job(row, seed, place(chosen.out, name, row, seed)) for row in rows] for seed in seeds]
+    return [[Job(row, seed, place(chosen.out, name, row, seed), chosen.device) for row in rows] for seed in seeds]
 
 
 def train(rows: dict[str, list[Row]], chosen: argparse.Namespace) -> list[str]:

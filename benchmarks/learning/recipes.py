@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 BATCHED = ("ppo", "trpo", "npg", "spo", "ppo-penalty", "ppg")
 FREE = {"training.lanes", "training.horizon", "training.steps", "algorithm.discount"}  # what a recipe may change
 PROTOCOL = {"training.steps", "training.seed"}  # what differs between rows by the benchmark and not by a setting
+OWN_COURSE = {"training.seed", "training.workers", "training.device"}  # differs from run to run, whatever the setting
 ENCODER = {"policy.images", "policy.hidden"}  # how an observation of images is read; there is none without
 NAMES = {"discount": "γ", "lanes": "lanes", "horizon": "horizon"}
 # γ, lanes and horizon of the RL Baselines3 Zoo's tuned settings for PPO, where they differ from pistar's defaults.

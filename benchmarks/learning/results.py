@@ -38,7 +38,7 @@ def settings_of(row: Row) -> dict[str, Any] | None:
     if row.column == "peer":
         return None
     found = recipes.settings(recipes.resolved(row.arguments))
-    return {name: value for name, value in found.items() if name not in ("training.seed", "training.workers")}
+    return {name: value for name, value in found.items() if name not in recipes.OWN_COURSE}
 
 
 def merged(row: Row, kept: Result | None, fresh: list[Outcome]) -> Result:

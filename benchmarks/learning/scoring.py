@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.learning.suites import LAST, Row
+from pistar import configuration
 from pistar.run import RunDirectory
 
 DIGITS = 5  # significant ones of a curve's means
@@ -63,10 +64,13 @@ def score(row: Row, during: list[dict[str, Any]], final: dict[str, Any], where: 
 
 
 def versions(run: RunDirectory) -> dict[str, Any]:
-    """What the run was made with: of a peer, what its script wrote down."""
+    """What the run was made with, and where if not on a CPU: of a peer, what its script wrote down."""
     peer = run.path / "versions.json"
-    found = json.loads(peer.read_text()) if peer.is_file() else run.provenance()
-    return {name: value for name, value in found.items() if name != "command"}
+    if peer.is_file():
+        return dict(json.loads(peer.read_text()))
+    found = {name: value for name, value in run.provenance().items() if name != "command"}
+    device = configuration.read_toml(run.experiment).get("training", {}).get("device", "cpu")
+    return found if device == "cpu" else {**found, "device": device}
 
 
 def rounded(value: float) -> float:

@@ -27,7 +27,6 @@ from pistar import experiment
 from pistar.run import RunDirectory
 
 State = Literal["new", "begun", "finished"]
-OWN_COURSE = {"training.seed", "training.workers"}  # differs from seed to seed, or is chosen by the machine
 
 
 @dataclass(frozen=True)
@@ -37,6 +36,7 @@ class Job:
     row: Row
     seed: int
     path: Path
+    device: str = "cpu"  # where a run that is started computes; one that is resumed stays where it was
 
     @property
     def state(self) -> State:
@@ -57,7 +57,9 @@ class Job:
         found = recipes.differences(then, now)
         if then.evaluation != now.evaluation:
             found["evaluation"] = (then.evaluation, now.evaluation)
-        return [f"{name} was {old!r}, is {new!r}" for name, (old, new) in found.items() if name not in OWN_COURSE]
+        return [
+            f"{name} was {old!r}, is {new!r}" for name, (old, new) in found.items() if name not in recipes.OWN_COURSE
+        ]
 
     def command(self, peer: str) -> list[str]:
         """What to call; ``peer`` is the interpreter of the peers' environment."""
@@ -66,7 +68,8 @@ class Job:
             return [peer, str(Path(__file__).parent / "sb3_trpo.py"), *words]
         if self.state == "begun":
             return [sys.executable, "-m", "pistar", "resume", str(self.path), "--quiet"]
-        return [sys.executable, "-m", "pistar", "train", *words, "--quiet"]
+        where = [] if self.device == "cpu" else ["--device", self.device]
+        return [sys.executable, "-m", "pistar", "train", *words, *where, "--quiet"]
 
 
 def is_final(line: bytes) -> bool:
