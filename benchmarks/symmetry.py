@@ -20,7 +20,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pistar
-from pistar.evaluation import confidence
+from pistar.statistics import confidence
 
 STEPS = {"cartpole": 30_000, "arm-reach": 150_000, "pendulum": 100_000}
 WAYS: dict[str, dict[str, Any]] = {

@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import pistar
 from pistar import objectives
 from pistar.algorithms.ppo import PPO
-from pistar.evaluation import confidence
+from pistar.statistics import confidence
 
 STEPS = {"cartpole": 30_000, "arm-reach": 100_000}
 

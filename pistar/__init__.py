@@ -48,7 +48,7 @@ _HOME = {
     "Collector": "pistar.collector",
     "Environment": "pistar.envs.environment",
     "Experiment": "pistar.experiment",
-    "Judgement": "pistar.evaluation",
+    "Judgement": "pistar.judgement",
     "Learner": "pistar.learner",
     "PistarError": "pistar.errors",
     "Policy": "pistar.policy",
@@ -73,8 +73,9 @@ if TYPE_CHECKING:
     from pistar.collector import Collector
     from pistar.envs.environment import Environment, Spaces, Step
     from pistar.errors import PistarError
-    from pistar.evaluation import Judgement, evaluate
+    from pistar.evaluation import evaluate
     from pistar.experiment import Experiment
+    from pistar.judgement import Judgement
     from pistar.learner import Learner
     from pistar.policy import Policy
     from pistar.rollout import Rollout

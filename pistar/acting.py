@@ -15,8 +15,7 @@ from torch import Tensor
 
 from pistar import segments, turns
 from pistar.assembled import AssembledPolicy
-from pistar.envs.environment import Step
-from pistar.envs.wrappers import begins
+from pistar.envs.environment import Step, begins
 from pistar.errors import UsageError
 from pistar.kernels import network
 from pistar.policy import Policy

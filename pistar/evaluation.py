@@ -7,9 +7,6 @@ episodes from being counted more often than long ones.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,124 +15,15 @@ import torch
 from torch import Tensor
 
 from pistar import artefact, configuration, experiment, seeding, turns
-from pistar.envs.environment import Environment, Step
-from pistar.envs.wrappers import begins
+from pistar.envs.environment import Environment, Step, begins
 from pistar.errors import EnvironmentFailure, UsageError
+from pistar.judgement import Episodes, Judgement, share
 from pistar.policy import Policy
 from pistar.run import find_policy
 from pistar.tasks import TASKS
-from pistar.tasks.task import Controller, Execution, Reference, Task
+from pistar.tasks.task import Controller, Execution, Task
 
 LONGEST_EPISODE = 100_000  # steps after which an evaluation gives up on an environment that never ends an episode
-
-
-@dataclass(frozen=True)
-class Episodes:
-    """Finished episodes, by lane and number: [B, quota] each."""
-
-    returns: np.ndarray
-    lengths: np.ndarray
-    success: np.ndarray | None = None
-
-    def of_worlds(self, agents: int, chosen: Sequence[int] | None = None) -> Episodes:
-        """Means over the ``agents`` lanes that share a world, which are no independent samples: [B / agents, quota].
-
-        Only over the ``chosen`` agents of each world, where these are given.
-        """
-        if agents == 1:
-            return self
-
-        def mean(x: np.ndarray) -> np.ndarray:
-            worlds = x.reshape(-1, agents, x.shape[1])
-            return np.asarray((worlds if chosen is None else worlds[:, list(chosen)]).mean(1))
-
-        return Episodes(mean(self.returns), mean(self.lengths), None if self.success is None else mean(self.success))
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """A baseline on the same episodes; ``difference`` is policy minus baseline."""
-
-    mean: float
-    difference: float
-    interval: tuple[float, float]  # 95 % of the mean paired difference
-
-
-@dataclass(frozen=True)
-class Share:
-    """What the agents of one group had of the outcome: their mean return, and that under the baselines."""
-
-    mean: float
-    interval: tuple[float, float]  # 95 % of the mean
-    baselines: dict[str, Comparison] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, Any]:
-        """As `Judgement.to_json` has it."""
-        baselines = {
-            name: {"mean": c.mean, "difference": c.difference, "interval": list(c.interval)}
-            for name, c in self.baselines.items()
-        }
-        return {"mean": self.mean, "interval": list(self.interval), "baselines": baselines}
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """The outcome of an evaluation; of several agents, the mean over all of a world, and each group's where they form groups."""
-
-    task: str
-    episodes: int
-    mean: float
-    interval: tuple[float, float]  # 95 % of the mean
-    returns: tuple[float, ...]
-    length: float
-    success: float | None = None
-    baselines: dict[str, Comparison] = field(default_factory=dict)
-    reference: Reference | None = None
-    groups: dict[str, Share] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, Any]:
-        """The object that `pistar evaluate --json` prints."""
-        result: dict[str, Any] = {
-            "task": self.task,
-            "episodes": self.episodes,
-            "mean": self.mean,
-            "interval": list(self.interval),
-            "length": self.length,
-            "baselines": Share(self.mean, self.interval, self.baselines).to_json()["baselines"],
-        }
-        if self.groups:
-            result["groups"] = {name: share.to_json() for name, share in self.groups.items()}
-        if self.success is not None:
-            result["success"] = self.success
-        if self.reference is not None:
-            r = self.reference
-            result["objective"] = {"policy": r.policy, "optimum": r.optimum, "random": r.random}
-            result["fraction_of_optimum"] = r.fraction
-        return result
-
-
-def confidence(samples: Sequence[float] | np.ndarray) -> tuple[float, float]:
-    """The 95 % interval of the mean of independent samples (Student's t); infinite for fewer than two."""
-    x = np.asarray(samples, dtype=np.float64).ravel()
-    if x.size < 2:
-        return (-math.inf, math.inf)
-    half = student_quantile(x.size - 1) * float(x.std(ddof=1)) / math.sqrt(x.size)
-    return (float(x.mean()) - half, float(x.mean()) + half)
-
-
-def student_quantile(freedom: int) -> float:
-    """The 97.5 % quantile of Student's t (exact for 1 to 4 degrees of freedom, else Abramowitz & Stegun 26.7.5)."""
-    exact = {1: 12.706204736, 2: 4.302652730, 3: 3.182446305, 4: 2.776445105}
-    if freedom in exact:
-        return exact[freedom]
-    z, n = 1.959963984540054, float(freedom)
-    terms = (
-        (z**3 + z) / 4,
-        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
-        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
-        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
-    )
-    return z + sum(term / n ** (k + 1) for k, term in enumerate(terms))
 
 
 def play(environment: Environment, choose: Controller, quota: int, seed: int, success: str | None = None) -> Episodes:
@@ -213,16 +101,6 @@ def controller(policy: Policy, deterministic: bool, seed: int) -> PolicyControll
 def lanes_for(task: Task, episodes: int) -> int:
     """As many lanes, or worlds of several, as the task allows that divide the episodes evenly; a function of these two."""
     return next(n for n in range(min(episodes, task.evaluation_lanes), 0, -1) if episodes % n == 0)
-
-
-def share(played: Episodes, baselines: dict[str, Episodes], agents: int, chosen: Sequence[int] | None = None) -> Share:
-    """What all ``agents`` of a world, or the ``chosen`` of them, had of the policy's episodes and of the baselines'."""
-    mine, compared = played.of_worlds(agents, chosen).returns, {}
-    for name, each in baselines.items():
-        theirs = each.of_worlds(agents, chosen).returns
-        difference = mine - theirs
-        compared[name] = Comparison(float(theirs.mean()), float(difference.mean()), confidence(difference))
-    return Share(float(mine.mean()), confidence(mine), compared)
 
 
 class Evaluator:

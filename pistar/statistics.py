@@ -6,7 +6,7 @@ place of tables. A *score* is one number a run, here the return of its final eva
 the episodes of one run share a policy. Pure NumPy: the same numbers from the same seed, everywhere.
 
 Left out: normalisation over tasks (what is compared here is of one task), and tests of significance, which the paper advises
-against.
+against. `confidence` is for samples that there are many of: episodes of one policy, and their paired differences.
 """
 
 from __future__ import annotations
@@ -146,3 +146,27 @@ def median_interval(
     medians = np.sort(upper_median(resampled([samples], resamples, seed)[0]))
     ends = (math.floor((resamples - 1) * (1 - level) / 2), math.ceil((resamples - 1) * (1 + level) / 2))
     return float(medians[ends[0]]), float(medians[ends[1]])
+
+
+def confidence(samples: Sequence[float] | np.ndarray) -> tuple[float, float]:
+    """The 95 % interval of the mean of independent samples (Student's t); infinite for fewer than two."""
+    x = np.asarray(samples, dtype=np.float64).ravel()
+    if x.size < 2:
+        return (-math.inf, math.inf)
+    half = student_quantile(x.size - 1) * float(x.std(ddof=1)) / math.sqrt(x.size)
+    return (float(x.mean()) - half, float(x.mean()) + half)
+
+
+def student_quantile(freedom: int) -> float:
+    """The 97.5 % quantile of Student's t (exact for 1 to 4 degrees of freedom, else Abramowitz & Stegun 26.7.5)."""
+    exact = {1: 12.706204736, 2: 4.302652730, 3: 3.182446305, 4: 2.776445105}
+    if freedom in exact:
+        return exact[freedom]
+    z, n = 1.959963984540054, float(freedom)
+    terms = (
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
+    )
+    return z + sum(term / n ** (k + 1) for k, term in enumerate(terms))

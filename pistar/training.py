@@ -19,10 +19,11 @@ from typing import Any
 from pistar import artefact, cloning, seeding, serialization
 from pistar.checkpoint import Checkpoints
 from pistar.errors import CheckpointError, UsageError
-from pistar.evaluation import Evaluator, Judgement
+from pistar.evaluation import Evaluator
 from pistar.experiment import Experiment, complete, read
 from pistar.grouped_session import GroupedSession, opened
 from pistar.interruption import Interruption
+from pistar.judgement import Judgement
 from pistar.kernels.library import switched
 from pistar.policy import Policy
 from pistar.report import jsonl

@@ -10,8 +10,9 @@ from scipy import stats
 from timetable import ENDS, Timetable, life
 
 from pistar.envs.environment import Spaces
-from pistar.evaluation import confidence, controller, play
+from pistar.evaluation import controller, play
 from pistar.policies.mlp import MLP
+from pistar.statistics import confidence
 
 
 @pytest.mark.parametrize("action", [spaces.Discrete(4, start=1), spaces.Box(-1.0, 1.0, (2,))])

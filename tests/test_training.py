@@ -15,8 +15,9 @@ from pistar.algorithms.ppo import PPO
 from pistar.checkpoint import Checkpoints
 from pistar.envs.gym_lanes import GymnasiumLanes
 from pistar.errors import CheckpointError, UsageError
-from pistar.evaluation import Evaluator, Judgement
+from pistar.evaluation import Evaluator
 from pistar.experiment import Experiment, find_task, resolve
+from pistar.judgement import Judgement
 from pistar.report import jsonl
 
 SMALL: dict[str, Any] = {

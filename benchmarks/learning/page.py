@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from benchmarks.learning import published, recipes
 from benchmarks.learning.results import Result
 from benchmarks.learning.suites import Row, Suite
-from pistar.evaluation import confidence
+from pistar.statistics import confidence
 
 WORDS = {"peer": "sb3-contrib, here", "published": "published settings"}
 FEW = 8  # rows that are named one by one

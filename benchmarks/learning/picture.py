@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmarks.learning.results import Result
 from benchmarks.learning.suites import FAMILY
-from pistar.evaluation import student_quantile
+from pistar.statistics import student_quantile
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

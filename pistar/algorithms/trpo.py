@@ -36,7 +36,7 @@ class TRPO(Algorithm):
     summary: ClassVar[str] = "one natural step a rollout, within an exact bound on the KL divergence"
     paper: ClassVar[str] = "Schulman et al. 2015, arXiv:1502.05477"
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "continuous": {"training": {"learning_rate": 1e-3}},
+        "continuous": {"algorithm": {"max_kl": 0.02}, "training": {"learning_rate": 1e-3}},
         "discrete": {"training": {"lanes": 8, "horizon": 128, "learning_rate": 1e-3}},
     }
 

@@ -7,10 +7,11 @@ import statistics
 from collections.abc import Mapping
 from pathlib import Path
 
-from pistar.evaluation import Judgement, confidence
 from pistar.experiment import KINDS, Experiment
+from pistar.judgement import Judgement
 from pistar.report.numerals import aligned, duration, interval, number, short, signed
 from pistar.run import RunDirectory
+from pistar.statistics import confidence
 from pistar.training import Result
 
 REASONS = {

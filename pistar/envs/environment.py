@@ -115,6 +115,11 @@ class Step:
         return self.terminated | self.truncated
 
 
+def begins(step: Step) -> Tensor:
+    """[B] bool: ``observation`` is the first of an episode (or one whose action will be ignored)."""
+    return step.ended if step.valid is None else step.ended | ~step.valid
+
+
 class Environment(ABC):
     """B lanes of one task on one device."""
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pistar import configuration
-from pistar.evaluation import Judgement
 from pistar.experiment import Experiment
+from pistar.judgement import Judgement
 from pistar.report import health, jsonl, mirrors
 from pistar.report.jsonl import JsonLines
 from pistar.report.picture import learning_curve

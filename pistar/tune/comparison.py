@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pistar.evaluation import confidence
+from pistar.statistics import confidence
 from pistar.tune import driver, space
 from pistar.tune.crew import Crew
 from pistar.tune.plan import Plan

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pistar.evaluation import student_quantile
+from pistar.statistics import student_quantile
 
 Areas = Sequence[Sequence[float]]  # [seeds][rungs reached]; of a finished trial, all of both
 ENOUGH = 3  # finished trials without which the noise is not known

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -51,18 +52,28 @@ def messages(path: Path) -> Iterator[Any]:
     from wandb.proto import wandb_internal_pb2
 
     content, at, whole = path.read_bytes(), 7, b""
-    while at + 7 <= len(content):
+    while at + 7 <= len(content):  # what is being written may end anywhere
         if 32768 - at % 32768 < 7:
             at += 32768 - at % 32768
         _, length, kind = struct.unpack_from("<IHB", content, at)
         whole += content[at + 7 : at + 7 + length]
         at += 7 + length
+        if at > len(content):
+            return
         if kind in (1, 4):  # a whole one, or the last part
             yield wandb_internal_pb2.Record.FromString(whole)
             whole = b""
 
 
-def history(run: Path) -> dict[int, dict[str, float]]:
+def history(run: Path, last: int) -> dict[int, dict[str, float]]:
+    """What the files hold, once the step ``last`` is there: W&B's own process may write on when it has been told to finish."""
+    until = time.monotonic() + 60
+    while "final/mean" not in (found := written(run)).get(last, {}) and time.monotonic() < until:
+        time.sleep(0.05)
+    return found
+
+
+def written(run: Path) -> dict[int, dict[str, float]]:
     found: dict[int, dict[str, float]] = {}
     for path in sorted(run.glob("wandb/offline-run-*/*.wandb")):
         for message in messages(path):
@@ -77,17 +88,20 @@ def history(run: Path) -> dict[int, dict[str, float]]:
 
 def test_wandb_holds_every_number_at_its_step(offline: None, tmp_path: Path):
     run = train(tmp_path / "run", "wandb")
-    assert history(run) == expected(run)
+    assert history(run, 512) == expected(run)
 
 
-def test_a_resumed_run_goes_on_in_the_same_run_of_wandb(offline: None, tmp_path: Path):
+def test_a_resumed_run_goes_on_in_the_same_run_of_wandb(
+    offline: None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
     run = train(tmp_path / "run", "wandb")
     kept = (run / "wandb.json").read_text()
     pistar.resume(run, steps=1024, quiet=True)
+    assert not [message for message in caplog.messages if "takes no more records" in message]
     assert (run / "wandb.json").read_text() == kept
     identity = json.loads(kept)["id"]
-    assert {path.name.rpartition("-")[2] for path in run.glob("wandb/offline-run-*")} == {identity}
-    assert history(run).keys() == expected(run).keys()
+    assert {path.stem for path in run.glob("wandb/offline-run-*/*.wandb")} == {f"run-{identity}"}
+    assert history(run, 1024).keys() == expected(run).keys()
 
 
 # ---- MLflow, in a file ---------------------------------------------------------------------------------------------
