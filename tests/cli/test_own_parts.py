@@ -23,6 +23,8 @@ SHORT += " --evaluation.final-episodes 2"
 def in_a_directory_of_ones_own(tmp_path, monkeypatch):
     """Where nothing but the user's file lies; what was imported from it is forgotten afterwards."""
     monkeypatch.chdir(tmp_path)
+    for example in (ROOT / "docs" / "examples").glob("*.py"):  # another test may have imported it from there
+        monkeypatch.delitem(sys.modules, example.stem, raising=False)
     known = set(sys.modules)
     path = list(sys.path)
     threads = torch.get_num_threads()
