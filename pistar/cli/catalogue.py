@@ -20,12 +20,18 @@ def show(argv: Sequence[str], usage: str, registry: Registry, facts: Facts) -> i
         return 0
     words = flags.parse(argv, []).words
     if not words:
-        print("\n".join(flags.columns([(name, registry.get(name).summary) for name in registry.names()], indent=0)))
+        print("\n".join(flags.columns([(name, line(registry.get(name))) for name in registry.names()], indent=0)))
         print(f"\nthe settings of one: pistar {registry.sort}s {registry.names()[-1]}")
         return 0
     name = flags.Arguments(words).only_word(usage)
     print(describe(name, registry.get(name), registry, facts))
     return 0
+
+
+def line(cls: Any) -> str:
+    """What a kind is and, of an algorithm, where it was published."""
+    paper = getattr(cls, "paper", "")
+    return f"{cls.summary} ({paper})" if paper else str(cls.summary)
 
 
 def describe(name: str, cls: Any, registry: Registry, facts: Facts) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 from pathlib import Path
 
@@ -231,6 +232,20 @@ def test_every_task_and_algorithm_is_listed_and_described(pistar):
                 assert field.replace("_", "-") in text
     assert "success" in pistar("tasks reacher")[1]
     assert "Schulman" in pistar("algorithms ppo")[1]
+
+
+@pytest.mark.parametrize("name", ALGORITHMS.names())
+def test_every_algorithm_says_which_paper_it_is_from(pistar, name):
+    papers = ALGORITHMS.get(name).paper.split("; ")
+    for paper in papers:
+        named = re.match(r"([A-Z]\w+(?: et al\.)?) ((?:19|20)\d\d), ", paper)
+        assert named, f"{name}: {paper!r} does not begin with authors and year"
+        authors, year = named.groups()
+        arxiv = re.search(r"arXiv:(\d\d)\d\d\.\d{4,5}(?=$|, )", paper)
+        assert arxiv or int(year) < 2007, f"{name}: {paper} has no arXiv id"
+        assert arxiv is None or int(year) >= 2000 + int(arxiv[1])  # printed when it was posted, or later
+        for command in ("algorithms", f"algorithms {name}"):
+            assert f"{authors} {year}" in " ".join(pistar(command)[1].split())
 
 
 # ---- doctor ----------------------------------------------------------------------------------------------------------

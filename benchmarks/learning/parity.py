@@ -1,22 +1,25 @@
 """Has learning stayed as good? Scores of one learning benchmark beside those of another, seed by seed.
 
-    python benchmarks/parity.py NEW.json REFERENCE.json --random Reacher-v5=-43 HalfCheetah-v5=-280 [--name parity]
+    python -m benchmarks.learning parity NEW REFERENCE --random Reacher-v5=-43 HalfCheetah-v5=-280 [--name parity]
 
-For every row that both have: (new - reference) / |reference - random|, of the means over the seeds, with the lower 95 %
-bound of a bootstrap over seeds. What is new counts as not worse where that bound is at least -0.10. With few seeds of a
-spread-out score the bound says more about the seeds than about the change; the table shows both means.
+NEW and REFERENCE are folders of a suite's rows, such as benchmarks/results/learning/ppo-mujoco, or single files of results with
+many rows, as they were before there were curves. For every row that both have: (new - reference) / |reference - random|, of the
+means over the seeds, with the lower 95 % bound of a bootstrap over seeds. What is new counts as not worse where that bound is at
+least -0.10. With few seeds of a spread-out score the bound says more about the seeds than about the change; the table shows both
+means.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parent.parent / "results"
 DRAWS, WORST = 20_000, -0.10
 
 
@@ -28,15 +31,21 @@ def bound(new: Any, reference: Any, random: float) -> tuple[float, float]:
     return float((new.mean() - reference.mean()) / scale), float(np.quantile((drawn[0] - drawn[1]) / scale, 0.05))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(argv: Sequence[str] | None = None) -> None:
+    """Print the table and keep it."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.learning parity",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("new", type=Path)
     parser.add_argument("reference", type=Path)
     parser.add_argument("--random", nargs="+", required=True, metavar="ROW=SCORE", help="what random actions score")
     parser.add_argument("--name", default="parity", help="of the result's file")
-    chosen = parser.parse_args()
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where the table goes")
+    chosen = parser.parse_args(argv)
     random = {row: float(score) for row, score in (each.split("=") for each in chosen.random)}
-    scores = [scores_of(json.loads(path.read_text())) for path in (chosen.new, chosen.reference)]
+    scores = [scores_of(path) for path in (chosen.new, chosen.reference)]
     lines = [f"# {chosen.name}", "", "| | new: mean (seeds) | reference: mean (seeds) | difference | lower bound | |"]
     lines.append("| --- " * 6 + "|")
     for row in [row for row in scores[0] if row in scores[1] and row in random]:
@@ -47,13 +56,16 @@ def main() -> None:
             f"| {row} | {means} | {found:+.3f} | {low:+.3f} | {'not worse' if low >= WORST else 'not shown'} |"
         )
     page = "\n".join([*lines, ""])
-    (RESULTS / f"{chosen.name}.md").write_text(page)
+    (chosen.results / f"{chosen.name}.md").write_text(page)
     print(page)
 
 
-def scores_of(whole: dict[str, Any]) -> dict[str, list[float]]:
+def scores_of(path: Path) -> dict[str, list[float]]:
     """Row -> the score of every seed."""
-    return {row["row"]: list(row["scores"]) for row in whole["rows"]}
+    if path.is_dir():
+        rows = [json.loads(file.read_text()) for file in sorted(path.glob("*.json"))]
+        return {row["row"]: [run["score"] for run in row["runs"]] for row in rows}
+    return {row["row"]: list(row["scores"]) for row in json.loads(path.read_text())["rows"]}
 
 
 if __name__ == "__main__":
