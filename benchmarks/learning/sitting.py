@@ -143,14 +143,16 @@ class Sitting:
                 self._over.set()
 
     def _follow(self, core: int | None) -> None:
+        if core is not None:
+            os.sched_setaffinity(0, {core})  # of this thread: a process pinned after its start may have ended already
         while not self.over:
             with self._turn:
                 job = next((job for job in self._left if job.state != "finished"), None)
             if job is None:
                 return
-            self._complete(job, core)
+            self._complete(job)
 
-    def _complete(self, job: Job, core: int | None) -> None:
+    def _complete(self, job: Job) -> None:
         """Start or resume one run and see to its end, or to its leaving when time is up."""
         what = "resumed" if job.state == "begun" else "started"
         print(f"{job.row.name}, seed {job.seed}: {what}", flush=True)
@@ -160,8 +162,6 @@ class Sitting:
         process = subprocess.Popen(
             job.command(self.peer), env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
         )
-        if core is not None:
-            os.sched_setaffinity(process.pid, {core})  # threads are made later, and inherit it
         asked = False
         while True:
             try:
