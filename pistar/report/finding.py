@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pistar.report.curves import values_of
-from pistar.report.finished import Finished, mapping
+from pistar.report.finished import Finished, mapping, pair
 from pistar.report.sink import finite
 
 Level = Literal["ill", "warning", "note"]
@@ -53,3 +53,10 @@ def solved(run: Finished) -> bool:
     """Whether the last evaluation reaches the task's threshold."""
     points = run.points()
     return run.threshold is not None and bool(points) and points[-1][1] >= run.threshold
+
+
+def beats_controllers(run: Finished) -> bool:
+    """Whether there are baselines beside random actions, and the policy is better than each without a doubt."""
+    table = mapping((run.final or {}).get("baselines"))
+    ends = [pair(mapping(each).get("interval")) for name, each in table.items() if name != "random"]
+    return bool(ends) and all(each is not None and each[0] > 0 for each in ends)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pistar.report.curves import values_of
-from pistar.report.finding import Finding, later, series, solved, spread_of_returns
+from pistar.report.finding import Finding, beats_controllers, later, series, solved, spread_of_returns
 from pistar.report.finished import Finished, mapping
 from pistar.report.numerals import number
 from pistar.report.sink import finite
@@ -33,32 +33,38 @@ MOVED = 1e-3  # root mean square of the first log-ratio; rounding stays below 1e
 
 
 def entropy_collapse(run: Finished) -> Finding | None:
-    """A policy that made up its mind before the middle of the run, and has not become better since."""
+    """A policy that made up its mind before the middle of the run, and has not become better since.
+
+    So does one that has learned all there is. Where threshold and baselines do not tell, the return up to then does: who had
+    gained little could not have converged.
+    """
     steps, entropy = values_of(run.flat, ("update/entropy",))
     limit = least_entropy(run.action_space, entropy)
-    if limit is None or solved(run):
+    if limit is None or solved(run) or beats_controllers(run):
         return None
     below = np.flatnonzero(entropy < limit)
     if not len(below) or below[0] > len(entropy) // 2 or np.median(later(entropy)) >= limit:
         return None
-    if later_gain(run, float(steps[below[0]])) > 0.1 * spread_of_returns(run):
+    since, span = float(steps[below[0]]), spread_of_returns(run)
+    if gain(run, since=since) > 0.1 * span:
         return None
+    learned = gain(run, until=since) > 0.5 * span
     return Finding(
         "entropy",
-        "ill",
+        "warning" if learned else "ill",
         "The policy stopped exploring early",
         f"Entropy fell from {number(entropy[0])} to {number(entropy[below[0]])} nats within {number(steps[below[0]])} steps, and "
         f"the return has not improved since; at the end it is {number(entropy[-1])}. A policy that always does the same "
-        "sees nothing new to learn from.",
+        "sees nothing new to learn from." + (" It may also have learned all there is." if learned else ""),
         "Raise entropy-weight (0.01 is usual for discrete actions) or lower the learning rate.",
     )
 
 
-def later_gain(run: Finished, since: float) -> float:
-    """By how much the return at the end is above that at ``since`` steps."""
+def gain(run: Finished, since: float = 0.0, until: float = math.inf) -> float:
+    """By how much the return in training at ``until`` steps is above that at ``since`` steps."""
     steps, returns = values_of(run.flat, ("return",))
-    after = returns[steps >= since]
-    return float(after[-1] - after[0]) if len(after) else 0.0
+    between = returns[(steps >= since) & (steps <= until)]
+    return float(between[-1] - between[0]) if len(between) else 0.0
 
 
 def least_entropy(space: Mapping[str, Any], entropy: NDArray[np.float64]) -> float | None:

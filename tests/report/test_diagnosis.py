@@ -141,6 +141,23 @@ def test_baselines_and_falls_are_judged_by_their_intervals(tmp_path: Path):
     assert "fell" in run("e", 1.0, 2.0, "random", means=(10.0, 60.0, 50.0, 40.0))
 
 
+def test_a_policy_that_made_up_its_mind_may_have_learned_all_there_is(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(finished.Finished, "action_space", {"kind": "discrete", "n": 2})
+
+    def run(
+        name: str, returns: list[float], baseline: str = "random", low: float = 0.1, high: float = 2.0
+    ) -> dict[str, str]:
+        table = {baseline: {"mean": 1.0, "difference": (low + high) / 2, "interval": [low, high]}}
+        metrics = {"update/entropy": [0.69] * 10 + [0.01] * 30, "return": returns}
+        return keys(write_run(tmp_path / name, baselines=table, means=(), metrics=metrics))
+
+    learned = [4.0 * min(k, 10) for k in range(40)]
+    assert run("never-learned", [50.0 + 5.0 * (-1) ** k for k in range(40)]) == {"entropy": "ill"}
+    assert run("learned-first", learned) == {"entropy": "warning"}
+    assert run("beats-a-controller", learned, "PD controller") == {}
+    assert run("beside-a-controller", learned, "PD controller", low=-0.1) == {"entropy": "warning"}
+
+
 def test_every_finding_says_what_was_seen_and_what_to_do(tmp_path: Path):
     metrics = {"update/kl": [1.0] * 40, "update/first_ratio_error": [1.0] * 40, "action/at_bounds": [1.0] * 40}
     found = diagnose(finished.read(write_run(tmp_path / "run", metrics=metrics)))
