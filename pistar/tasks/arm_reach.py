@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pistar.tasks import baselines
 from pistar.tasks.task import Actions, Controller, Execution, Task
@@ -36,6 +36,14 @@ class ArmReach(Task):
         from pistar.envs.arm_reach import ArmReach as World
 
         return World(lanes, execution.device, random_elapsed=training, gravity=self.gravity)
+
+    def recipe(self, algorithm: str) -> Mapping[str, Any]:
+        """A shorter view ahead, and for PPO larger batches and steps: as good as the PD controller in a quarter of a minute."""
+        training: dict[str, Any] = {"steps": 500_000}
+        if algorithm != "ppo":
+            return {"training": training, "algorithm": {"discount": 0.95}}
+        training |= {"lanes": 64, "horizon": 64, "learning_rate": {"from": 1e-3, "to": 0.0}}
+        return {"training": training, "algorithm": {"discount": 0.95, "minibatch": 128}}
 
     def symmetries(self) -> Sequence[Symmetry]:
         """The arm seen from below: turned over about the x axis, along which gravity would have to pull."""

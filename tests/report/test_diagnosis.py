@@ -30,12 +30,14 @@ def test_entropy_that_collapses(tmp_path: Path):
 
 
 def test_entropy_of_a_gaussian_that_collapses(tmp_path: Path):
-    found = trained(tmp_path, "arm-reach", steps=12000, learning_rate=3e-3, ppo={"entropy_weight": -1.0})
+    found = trained(
+        tmp_path, "pendulum", steps=12000, lanes=16, horizon=128, learning_rate=3e-3, ppo={"entropy_weight": -1.0}
+    )
     assert found["entropy"].level == "ill"
 
 
 def test_updates_that_are_too_large(tmp_path: Path):
-    found = trained(tmp_path, "arm-reach", steps=8000, learning_rate=0.02)
+    found = trained(tmp_path, "arm-reach", steps=8000, lanes=16, horizon=128, learning_rate=0.02, ppo={"minibatch": 64})
     assert found["kl"].level == "ill"
 
 
@@ -54,7 +56,9 @@ def test_a_critic_that_cannot_know_and_an_observation_that_is_broken(tmp_path: P
 
 
 def test_actions_at_their_bounds(tmp_path: Path):
-    found = trained(tmp_path, "arm-reach", steps=8000, learning_rate=1e-2, ppo={"entropy_weight": 0.3})
+    found = trained(
+        tmp_path, "pendulum", steps=8000, lanes=16, horizon=128, learning_rate=1e-2, ppo={"entropy_weight": 0.3}
+    )
     assert "bounds" in found
 
 

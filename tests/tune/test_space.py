@@ -28,7 +28,7 @@ class Own(PPO):
     depth: int = searched(2, 1, 9)
 
 
-def base(task: str = "arm-reach", **settings: Any) -> Experiment:
+def base(task: str = "pendulum", **settings: Any) -> Experiment:
     return flat.resolve(experiment.find_task(task), {"steps": 50_000, **settings}, None, "the test")
 
 
