@@ -113,7 +113,8 @@ class CapturableOptimizer(Optimizer):
         self._rate, self._told = torch.full((), rate, dtype=torch.float32, device=parameters.device), rate
         self._adam: Any = None
         if kind == "adam":
-            self._adam = torch.optim.Adam([parameters], self._rate, eps=epsilon, fused=True, capturable=True)
+            self._adam = torch.optim.Adam([parameters], rate, eps=epsilon, fused=True, capturable=True)
+            self._adam.param_groups[0]["lr"] = self._rate
 
     def tell(self) -> None:
         """Put the rate where steps read it; before a step, and not a part of what is captured."""

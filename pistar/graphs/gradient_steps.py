@@ -178,11 +178,13 @@ class GradientSteps:
         return Outcome(tuple(self._last), torch.zeros_like(self._last.vector))
 
     def _compared(self, key: Any, taken: Loss, loss: Any, batch: Any, names: list[str]) -> dict[str, Any]:
-        """One of the first steps of its kind: done eagerly, which counts, and beside that captured and replayed."""
+        """One of the first steps of its kind: done eagerly too. Where both agree, the replayed one counts, so that a resumed
+        run, which captures anew, goes on with the bits of one that was never stopped.
+        """
         if bool(self.flags.stopped):
             return self._nothing()
         learner, flags, start = self.learner, self.flags.all.clone(), self._state()
-        outcome = learner.step(loss, batch, names)
+        outcome: dict[str, Any] = learner.step(loss, batch, names)
         after = self._state()
         try:
             step = self._steps.get(key) or self._captured(taken, batch, names)
@@ -194,13 +196,14 @@ class GradientSteps:
             if error is not None:
                 raise NotCapturable(f"replayed, {error}")
             step.compared += 1
-            self._steps[key] = step
-        except Exception as error:  # whatever it is, the eager step is done
+            self._steps[key], self._last = step, step.outcome()
+            outcome = self._last
+        except Exception as error:  # whatever it is, the eager step is done, and counts
+            self._put(after)
             self._steps.pop(key, None)
             what = getattr(taken.function, "__qualname__", str(taken.function))
             self._refuse(key, f"{what} with {rows_of(batch)} rows", f"{type(error).__name__}: {error}")
         finally:
-            self._put(after)
             self.flags.all.copy_(flags)
         return outcome
 

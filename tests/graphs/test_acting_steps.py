@@ -20,7 +20,7 @@ from pistar.envs.pendulum import Pendulum
 from pistar.envs.puzzles.corridor import Corridor
 from pistar.families import FAMILIES
 from pistar.graphs.acting_steps import ActingStep
-from pistar.graphs.capture import Capture
+from pistar.graphs.capture import Capture, Still
 from pistar.kernels.library import switched
 from pistar.normalization import RewardScale
 from pistar.policies.mlp import MLP
@@ -191,4 +191,6 @@ def test_a_step_stays_on_the_device(name: str) -> None:
     policy = MLP(hidden=(8,)).build(world.spaces, torch.Generator().manual_seed(0)).to("meta")
     noise = policy.head.noise((3, 4), None, torch.float32, "meta")  # type: ignore[arg-type]
     with torch.no_grad():
-        ActingStep(world, policy, 3, world.observe(world._world), noise)()
+        step = ActingStep(world, policy, 3, world.observe(world._world), noise)
+        with Still():
+            step()

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from tape import again, capture, never
+from tape import capture, never
 
 from pistar.algorithms.a2c import A2C
 from pistar.algorithms.ppo import PPO
@@ -24,13 +24,15 @@ from pistar.envs.cartpole import CartPole
 from pistar.envs.environment import Spaces
 from pistar.envs.pendulum import Pendulum
 from pistar.errors import NumericalError
+from pistar.families import FAMILIES
 from pistar.graphs.capture import Capture, NotStill, Still
+from pistar.graphs.gradient_steps import Flags, GradientStep, Loss
 from pistar.kernels.library import switched
 from pistar.learner import Learner
 from pistar.policies.mlp import MLP
 from pistar.policy import Policy
 from pistar.rollout import Batch, Rollout
-from pistar.schedules import linear
+from pistar.schedules import constant, linear
 
 ROUNDING = {"rtol": 2e-4, "atol": 2e-6}  # Adam divides by √v, which makes rounding larger where v is small
 
@@ -95,6 +97,39 @@ def test_replayed_steps_learn_what_ordinary_steps_learn(algorithm: Any, discrete
     assert steps is not None
     assert not steps._refused
     assert steps._steps
+
+
+@pytest.mark.parametrize("distribution", FAMILIES.names())
+def test_steps_of_every_family_of_actions_can_be_replayed(distribution: str) -> None:
+    world = Pendulum(8, random_elapsed=True)
+    policy = MLP(hidden=(16,), distribution=distribution).build(world.spaces, torch.Generator().manual_seed(1))
+    collector = Collector(world, policy, seed=3)
+    collector.start(64)
+    ordinary, captured = learners = pair(policy)
+    both(PPO(epochs=2, minibatch=80, entropy_weight=constant(0.01)), collector.collect(20), learners, 2)
+    torch.testing.assert_close(captured.parameters, ordinary.parameters, **ROUNDING)
+    assert captured._graphs is not None
+    assert not captured._graphs._refused
+
+
+@pytest.mark.parametrize("distribution", FAMILIES.names())
+def test_a_step_stays_on_the_device(distribution: str, monkeypatch: Any) -> None:
+    """On "meta", which has no numbers to read and refuses to meet another device, as a GPU would."""
+    generator = torch.Generator
+    monkeypatch.setattr(torch, "Generator", lambda device=None: generator())
+    world = Pendulum(4)
+    policy = MLP(hidden=(8,), distribution=distribution).build(world.spaces, generator().manual_seed(1)).to("meta")
+    learner = Learner(
+        policy, optimizer="sgd", capture=capture, max_gradient_norm=0.5
+    )  # torch's fused Adam knows no "meta"
+    action = policy.head(policy.outputs(torch.zeros(6, 3, device="meta"))[0]).mode()
+    batch = Batch(torch.zeros(6, 3, device="meta"), action.detach(), *torch.zeros(3, 6, device="meta"))
+    loss = Loss(partial(PPO(normalize_advantages=True).loss, clip=0.2, entropy_weight=0.01))
+    step = GradientStep(learner, Flags(learner.parameters.device), loss, batch, list(learner.slices))
+    step()  # makes what is made once
+    with Still():
+        step()
+    assert step.outcome()["kl"].device.type == "meta"
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
@@ -271,29 +306,28 @@ def test_closures_and_arguments_that_are_no_numbers_run_eagerly_and_are_told_onc
     assert captured.updates == 6
 
 
-def test_a_learner_goes_on_from_a_state_though_its_steps_are_captured() -> None:
+def test_a_learner_with_captured_steps_goes_on_from_a_state_bit_for_bit() -> None:
     policy, rollout = rollout_of(True)
     algorithm = PPO(epochs=2, minibatch=80)
-    whole, half = (Learner(copy.deepcopy(policy), learning_rate=1e-2, seed=2, capture=again) for _ in range(2))
+    whole, used, fresh = (Learner(copy.deepcopy(policy), learning_rate=1e-2, seed=2, capture=capture) for _ in range(3))
     saved: dict[str, Any] = {}
     for number in range(4):
         algorithm.improve(whole, rollout, {}, 0.0)
         whole.settle()
         if number == 1:
             saved = copy.deepcopy(whole.state())
-    algorithm.improve(half, rollout, {}, 0.0)  # something is captured already
-    half.settle()
-    half.load_state(saved)
-    for _ in range(2):
-        algorithm.improve(half, rollout, {}, 0.0)
-        half.settle()
-    assert torch.equal(half.parameters, whole.parameters)
-    assert half.updates == whole.updates
-    fresh = Learner(copy.deepcopy(policy), learning_rate=1e-2, seed=2)  # and so does one without graphs
-    fresh.load_state(saved)
-    for _ in range(2):
-        algorithm.improve(fresh, rollout, {}, 0.0)
-    torch.testing.assert_close(fresh.parameters, whole.parameters, **ROUNDING)
+    algorithm.improve(used, rollout, {}, 0.0)  # something is captured already
+    used.settle()
+    ordinary = Learner(copy.deepcopy(policy), learning_rate=1e-2, seed=2)
+    for learner in (used, fresh, ordinary):
+        learner.load_state(saved)
+        for _ in range(2):
+            algorithm.improve(learner, rollout, {}, 0.0)
+            learner.settle()
+        assert learner.updates == whole.updates
+    assert torch.equal(used.parameters, whole.parameters)
+    assert torch.equal(fresh.parameters, whole.parameters)
+    torch.testing.assert_close(ordinary.parameters, whole.parameters, **ROUNDING)
 
 
 def test_the_products_of_dense_layers_can_be_bfloat16_in_acting_and_learning_alike() -> None:
