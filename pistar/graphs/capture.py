@@ -44,7 +44,8 @@ class Still(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape} & set(func.tags)
             )
         if packet in COPYING:
-            places = {each.device for each in tensors(args)} | {torch.device(kwargs.get("device") or args[0].device)}
+            to = kwargs.get("device") or args[0].device  # "cuda" and "cuda:0" are one
+            places = {each.device.type for each in tensors(args)} | {torch.device(to).type}
             waits = len(places) > 1
         if waits:
             raise NotStill(f"{packet} makes the host wait for the device")
