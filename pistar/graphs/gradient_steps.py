@@ -159,10 +159,12 @@ class GradientSteps:
             taken = Loss(loss)
             key = (taken.key, tuple(names), shape_of(batch))
             step = self._steps.get(key)
+            if step is None and len(self._steps) >= MOST:
+                raise NotCapturable(f"{MOST} different steps are captured already")
             if key not in self._refused and (step is None or step.compared < COMPARED):
                 return self._compared(key, taken, loss, batch, names)
         except NotCapturable as error:
-            key = getattr(function, "__code__", function)  # of a closure, which is another one every time
+            key = getattr(function, "__code__", function)  # of a function that may be another one every time
             self._refuse(key, getattr(function, "__qualname__", str(function)), str(error))
             step = None
         if step is None:
@@ -174,7 +176,8 @@ class GradientSteps:
 
     def _nothing(self) -> Outcome:
         """The outcome of a step that is skipped."""
-        assert self._last is not None  # it is a captured step that has stopped
+        if self._last is None:
+            return Outcome((), torch.zeros(1, device=self.flags.all.device))
         return Outcome(tuple(self._last), torch.zeros_like(self._last.vector))
 
     def _compared(self, key: Any, taken: Loss, loss: Any, batch: Any, names: list[str]) -> dict[str, Any]:
@@ -209,8 +212,6 @@ class GradientSteps:
 
     def _captured(self, taken: Loss, batch: Any, names: list[str]) -> GradientStep:
         """A step that has been captured; what it was called for meanwhile has changed nothing."""
-        if len(self._steps) >= MOST:
-            raise NotCapturable(f"{MOST} different steps are captured already")
         step = GradientStep(self.learner, self.flags, taken, batch, names)
         step.feed(taken, batch)
         self.flags.stopped.fill_(1.0)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from tape import capture, never
+from tape import again, capture, never
 
 from pistar.algorithms.a2c import A2C
 from pistar.algorithms.ppo import PPO
@@ -26,13 +26,14 @@ from pistar.envs.pendulum import Pendulum
 from pistar.errors import NumericalError
 from pistar.families import FAMILIES
 from pistar.graphs.capture import Capture, NotStill, Still
-from pistar.graphs.gradient_steps import Flags, GradientStep, Loss
+from pistar.graphs.gradient_steps import MOST, Flags, GradientStep, Loss
 from pistar.kernels.library import switched
 from pistar.learner import Learner
 from pistar.policies.mlp import MLP
 from pistar.policy import Policy
 from pistar.rollout import Batch, Rollout
 from pistar.schedules import constant, linear
+from pistar.tree import map_leaves
 
 ROUNDING = {"rtol": 2e-4, "atol": 2e-6}  # Adam divides by √v, which makes rounding larger where v is small
 
@@ -304,6 +305,22 @@ def test_closures_and_arguments_that_are_no_numbers_run_eagerly_and_are_told_onc
     told = [record.getMessage() for record in caplog.records]
     assert len([each for each in told if "argument clip is a Tensor" in each]) == 1
     assert captured.updates == 6
+
+
+def test_shapes_that_never_come_again_are_not_captured_for_ever(caplog: Any) -> None:
+    policy, rollout = rollout_of(True)
+    _, learner = pair(policy, again)
+    algorithm = PPO()
+    batch = algorithm.estimate(policy, rollout)
+    for rows in range(2, MOST + 6):
+        some = map_leaves(lambda x, rows=rows: x[:rows], batch)
+        for _ in range(2):
+            learner.descend(partial(algorithm.loss, clip=0.2, entropy_weight=0.0), some)
+    learner.settle()
+    assert learner._graphs is not None
+    assert len(learner._graphs._steps) == MOST
+    assert learner.updates == 2 * (MOST + 4)
+    assert [f"{MOST} different steps are captured already" in each.getMessage() for each in caplog.records] == [True]
 
 
 def test_a_learner_with_captured_steps_goes_on_from_a_state_bit_for_bit() -> None:
