@@ -49,6 +49,7 @@ class PlainActing(Acting):
 
     def __init__(self, policy: Policy, device: torch.device) -> None:
         self.policy, self.device = policy, device
+        self.noise: Tree = None  # [T, B, ...] of the running rollout
         self._noise: list[Tree] = []
         self._outputs: list[Tensor] = []
         self._actions: list[Tree] = []
@@ -56,7 +57,7 @@ class PlainActing(Acting):
     def begin(self, horizon: int, lanes: int, generator: torch.Generator) -> None:
         """Draw the noise."""
         dtype = next(self.policy.parameters()).dtype
-        noise = self.policy.head.noise((horizon, lanes), generator, dtype, self.device)
+        noise = self.noise = self.policy.head.noise((horizon, lanes), generator, dtype, self.device)
         self._noise = [map_leaves(lambda x, t=t: x[t], noise) for t in range(horizon)]
         self._outputs, self._actions = [], []
 
@@ -72,6 +73,11 @@ class PlainActing(Acting):
         self._outputs.append(outputs)
         self._actions.append(action)
         return head.to_environment(action)
+
+    def took(self, outputs: Tensor, action: Tree) -> None:
+        """All steps were taken elsewhere, with this noise: their outputs and actions, [T, B, ...]."""
+        self._outputs = list(outputs)
+        self._actions = [map_leaves(lambda x, t=t: x[t], action) for t in range(len(outputs))]
 
     def finish(self) -> tuple[Tree, Tensor]:
         """Stacked."""

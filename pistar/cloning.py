@@ -157,7 +157,7 @@ def begin(session: Session | GroupedSession, settings: CloningSettings) -> Outco
     """Clone a session's policy from the demonstrations that its settings name, before anything else has begun."""
     if not isinstance(session, Session):
         raise UsageError(f"{session.environment.name} has agents of different spaces: leave --demonstrations out")
-    experiment, policy = session.experiment, copy.deepcopy(session.policy)
+    experiment, policy = session.experiment, copy.deepcopy(session.policy).cpu()  # where the episodes are
     episodes = demonstrations.read(str(settings.demonstrations), policy.spaces)
     outcome = clone(
         policy,

@@ -18,12 +18,14 @@ from torch import Tensor
 from pistar import acting, seeding, turns
 from pistar.envs.allowed import random_steps
 from pistar.envs.environment import Environment, Step
-from pistar.errors import EnvironmentFailure
+from pistar.episodes import finished
+from pistar.graphs.acting_steps import ActingSteps
+from pistar.graphs.capture import Capture
 from pistar.normalization import RewardScale
 from pistar.policy import Policy
 from pistar.rollout import Rollout
 from pistar.storage import Storage
-from pistar.tree import Tree, leaves, map_leaves
+from pistar.tree import Tree, map_leaves
 
 
 class Collector:
@@ -32,7 +34,13 @@ class Collector:
     overlap = False  # whether it collects while the policy learns
 
     def __init__(
-        self, environment: Environment, policy: Policy, *, seed: int, reward_scale: RewardScale | None = None
+        self,
+        environment: Environment,
+        policy: Policy,
+        *,
+        seed: int,
+        reward_scale: RewardScale | None = None,
+        capture: Capture | None = None,
     ) -> None:
         self.environment, self.policy, self.reward_scale = environment, policy, reward_scale
         self.generator = torch.Generator(device=environment.device).manual_seed(seeding.derive(seed, "noise"))
@@ -49,6 +57,7 @@ class Collector:
             None  # updates behind the policy, told to rollouts where it is not the one that learns
         )
         self._acting: acting.Acting | None = None  # chosen at the first step: the policy may be moved until then
+        self._graphs = ActingSteps(capture)
         self._running = np.zeros((2, environment.lanes))  # return and length of each lane's running episode
         self._raw: tuple[Tensor, Tensor, Tensor | None] | None = None  # reward, ended, weight of the last rollout
         self._waiting: turns.Waiting | None = None  # where agents act in turn: actions whose outcome is still open
@@ -59,6 +68,7 @@ class Collector:
 
     def start(self, warm_up: int = 0) -> None:
         """Begin the first episodes; before that, ``warm_up`` uncounted random steps give the first moments."""
+        self._graphs.forget()
         if warm_up > 0:
             mask = self.policy.mask or self.environment.mask
             self.first_moments(*random_steps(self.environment, mask, self.seed, -(-warm_up // self.environment.lanes)))
@@ -82,8 +92,9 @@ class Collector:
             horizon *= environment.agents
         with torch.inference_mode(False), torch.no_grad():
             self.begin(horizon)
-            for t in range(horizon):
-                self.take(t, environment.step(self.choose(t)))
+            if not self._replayed(horizon):
+                for t in range(horizon):
+                    self.take(t, environment.step(self.choose(t)))
             return self.finish()
 
     def begin(self, steps: int) -> None:
@@ -100,6 +111,16 @@ class Collector:
         self._first_row, self._finals = self.is_first.clone(), []
         self._acting.begin(steps, environment.lanes, self.generator)
         self._storage = Storage(steps, environment.lanes, self.observation, environment.device)
+
+    def _replayed(self, horizon: int) -> bool:
+        """Take all steps of the rollout as CUDA graphs, where that can be done (`pistar.graphs`)."""
+        if not isinstance(self._acting, acting.PlainActing):
+            return False
+        lived = self._graphs.live(self.environment, self.policy, self.observation, self._acting.noise, horizon)
+        if lived is not None:
+            self._storage, self._finals, self.observation, *chosen = lived
+            self._acting.took(*chosen)
+        return lived is not None
 
     def choose(self, t: int) -> Tree:
         """The action [B, ...] of step t."""
@@ -126,7 +147,7 @@ class Collector:
         self.observation = map_leaves(torch.clone, self.observation)
         action, log_prob = self._acting.finish()
         storage, remembering = self._storage, self._remembering
-        self._check(storage)
+        storage.require_finite(self.environment, self.steps // self.environment.lanes)
         if remembering is not None:
             # Laid out as a checkpoint would give it back: the same numbers with other strides are multiplied otherwise.
             self.memory = map_leaves(lambda x: x.clone(memory_format=torch.contiguous_format), remembering.memory)
@@ -221,38 +242,16 @@ class Collector:
         self._running[:] = 0.0
         self._waiting = None
 
-    def _check(self, storage: Storage) -> None:
-        """Name the first lane and step whose reward or observation is not finite."""
-        for what, tensor in (
-            ("reward", storage.reward),
-            *(("/".join(("observation", *p)), x) for p, x in leaves(storage.observation)),
-        ):
-            if tensor.is_floating_point() and not math.isfinite(float(tensor.sum())):
-                bad = ~torch.isfinite(tensor).flatten(2).all(-1) if tensor.dim() > 2 else ~torch.isfinite(tensor)
-                if bool(bad.any()):
-                    t, lane = (int(i) for i in bad.nonzero()[0])
-                    raise EnvironmentFailure(
-                        f"{self.environment.name}: {what} of lane {lane} is not finite at step {self.steps // self.environment.lanes + t} "
-                        f"({tensor[t, lane].tolist()}); expected finite numbers. Nothing was learned from this rollout and the last "
-                        f"checkpoint stands; `pistar doctor` examines the environment",
-                        lane,
-                        self.steps // self.environment.lanes + t,
-                    )
-
     def _count(self, reward: Tensor, ended: Tensor, valid: Tensor) -> None:
         """Episode returns and lengths, in raw rewards."""
         counted = reward if self.environment.turn_based else reward * valid
         rewards = counted.double().cpu().numpy()
         ends, counts = ended.cpu().numpy(), valid.cpu().numpy()
         self.steps += int(counts.sum())
-        total = np.concatenate((np.zeros((1, rewards.shape[1])), rewards.cumsum(0)))
-        length = np.concatenate((np.zeros((1, rewards.shape[1])), counts.cumsum(0)))
-        origin = -self._running  # so that total - origin is the running return, whatever came before the rollout
-        for t, lane in zip(*np.nonzero(ends), strict=True):
-            self.returns.append(float(total[t + 1, lane] - origin[0, lane]))
-            self.lengths.append(int(length[t + 1, lane] - origin[1, lane]))
-            origin[:, lane] = total[t + 1, lane], length[t + 1, lane]
-        self._running = np.stack((total[-1], length[-1])) - origin
+        most = int(self.returns.maxlen or 0)
+        returns, lengths, self._running = finished(rewards, ends, counts, self._running, most)
+        self.returns.extend(returns)
+        self.lengths.extend(lengths)
         self.episodes = int(ends.sum())
 
     def recent(self) -> tuple[float, float]:
@@ -285,6 +284,7 @@ class Collector:
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Continue from ``state``."""
+        self._graphs.forget()
         self.observation = map_leaves(torch.clone, self.environment.restore(state["environment"]))
         self.generator.set_state(state["generator"])
         self.steps = int(state["steps"])

@@ -68,7 +68,7 @@ class PolicyController:
 
     def __init__(self, policy: Policy, deterministic: bool, seed: int) -> None:
         self.policy, self.deterministic = policy, deterministic
-        self.generator = torch.Generator().manual_seed(seed)
+        self.generator = torch.Generator(device_of(policy)).manual_seed(seed)
         self._memory: Any = None
         self._before: Any = None  # the memory before the last call
         self._begins: Tensor | None = None
@@ -91,6 +91,11 @@ class PolicyController:
             self._begins = turns.still_to_begin(step, self._begins)
         else:
             self._begins = begins(step)
+
+
+def device_of(policy: Policy) -> torch.device:
+    """Where a policy computes."""
+    return next(policy.parameters()).device
 
 
 def controller(policy: Policy, deterministic: bool, seed: int) -> PolicyController:
@@ -165,7 +170,8 @@ def evaluate(
         path = find_policy(Path(policy))
         policy = artefact.load(path, trust)
     judged_on = task if isinstance(task, Task) else task_of(path, task)
-    evaluator = Evaluator(judged_on, episodes, seeding.derive(seed, "evaluation"), deterministic)
+    execution = Execution(device=device_of(policy).type)
+    evaluator = Evaluator(judged_on, episodes, seeding.derive(seed, "evaluation"), deterministic, execution)
     try:
         require_fit(policy, evaluator.environment)
         return evaluator.judge(policy, baselines=True)

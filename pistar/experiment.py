@@ -55,6 +55,8 @@ class Training:
     start_method: Literal["fork", "spawn"] = "fork"  # how worker processes start
     threads: int = 1  # threads of torch and of the simulator
     device: Literal["cpu", "cuda"] = "cpu"  # where tensors live
+    graphs: bool = True  # on CUDA, capture steps of acting and gradient steps as graphs and replay them
+    precision: Literal["float32", "bfloat16"] = "float32"  # of dense layers' products on CUDA; all else stays float32
     stop_at: float | None = None  # end once the mean return of the last 100 training episodes reaches this
     time_limit: float | None = None  # end after this many seconds of training
 
@@ -72,6 +74,8 @@ class Training:
             "time_limit",
         )
         bounds.above(0, self, "adam_epsilon")
+        if self.precision != "float32" and self.device != "cuda":
+            raise UsageError(f"precision {self.precision} needs --device cuda; leave it out")
         if self.symmetry not in ("none", "task") and ":" not in self.symmetry:
             raise UsageError(f"symmetry: expected none, task or module:NAME, received {self.symmetry!r}")
         if self.symmetry != "none" and self.lag:

@@ -5,7 +5,8 @@ Gradient steps are `descend`, running averages `track`, trust-region steps `set`
 the optimizer's arithmetic one operation each instead of one per layer, and lets a step be undone or shared as a whole.
 
 Where the policy and the loss are of a kind that the native kernels know, they compute the gradient, and on a CPU Adam's step
-too; what they do not know is differentiated by torch. Neither changes what a caller sees.
+too; what they do not know is differentiated by torch. On CUDA, steps are captured as graphs (`pistar.graphs`). None of this
+changes what a caller sees, but that a captured step's numbers are tensors, which the host has not waited for.
 
 A gradient that is not finite is never applied: the run ends with NumericalError and the last good checkpoint stands.
 """
@@ -22,6 +23,8 @@ from torch import Tensor, nn
 
 from pistar import closed_form, optimizers
 from pistar.errors import NumericalError, UnknownName, UsageError
+from pistar.graphs.capture import Capture
+from pistar.graphs.gradient_steps import GradientSteps
 from pistar.kernels import network
 from pistar.kernels.library import library
 from pistar.policy import Policy
@@ -45,6 +48,7 @@ class Learner:
         max_gradient_norm: float = 0.0,
         seed: int = 0,
         threads: int = 1,
+        capture: Capture | None = None,
     ) -> None:
         self.policy = policy
         self.max_gradient_norm = max_gradient_norm
@@ -61,6 +65,7 @@ class Learner:
                 self.gradient[self.slices[name]],
                 rate=learning_rate,
                 epsilon=adam_epsilon,
+                capturable=capture is not None,
             )
             for name, parameters in self._parts.items()
             if any(parameter.requires_grad for parameter in parameters)
@@ -70,6 +75,7 @@ class Learner:
             self._network.threads = threads
         on_cpu = self.parameters.dtype == torch.float32 and self.parameters.device.type == "cpu"
         self._native = library() if on_cpu else None
+        self._graphs = None if capture is None else GradientSteps(self, capture)
 
     @property
     def native(self) -> bool:
@@ -151,10 +157,15 @@ class Learner:
         """One optimizer step on ``loss(policy, batch)`` for ``parts`` (default: all that are trained).
 
         Returns the loss's metrics and ``gradient_norm``, before clipping. Raises NumericalError, with nothing changed, where
-        the loss or the gradient is not finite.
+        the loss or the gradient is not finite; of captured steps `settle` does.
         """
-        value, metrics = self.differentiate(loss, batch)
         names = list(self._optimizers if parts is None else parts)
+        outcome = None if self._graphs is None else self._graphs.descend(loss, batch, names)
+        return self.step(loss, batch, names) if outcome is None else outcome
+
+    def step(self, loss: LossFunction, batch: Batch | Any, names: list[str]) -> dict[str, Scalar]:
+        """`descend`, at once."""
+        value, metrics = self.differentiate(loss, batch)
         length = self._length(names)
         # A loss can be infinite where its gradient is clipped and finite (Huber's error): that is no step to take either.
         if not (math.isfinite(length) and math.isfinite(float(value))):
@@ -165,10 +176,29 @@ class Learner:
         self.updates += 1
         return {**metrics, "gradient_norm": length}
 
+    def stop(self, where: Any) -> bool:
+        """Whether a loop over gradient steps should be left, as ``where`` (a bool, or a tensor of one) says.
+
+        Where steps are captured, the answer is False without a look: if ``where``, those that follow in this iteration change
+        nothing and count for nothing.
+        """
+        if self._graphs is not None and self._graphs.stop(where):
+            return False
+        return bool(where)
+
+    def settle(self) -> None:
+        """The end of an iteration: learn what captured steps have come to; raises NumericalError as `descend` does."""
+        if self._graphs is not None:
+            self._graphs.settle()
+
+    def share(self, names: list[str]) -> Tensor:
+        """The gradient of some parts as one vector."""
+        whole = len(names) == len(self.slices)
+        return self.gradient if whole else torch.cat([self.gradient[self._slice(name)] for name in names])
+
     def _length(self, names: list[str]) -> float:
         """Euclidean norm of the gradient of some parts."""
-        whole = len(names) == len(self.slices)
-        gradient = self.gradient if whole else torch.cat([self.gradient[self._slice(name)] for name in names])
+        gradient = self.share(names)
         if self._native is not None:
             return float(self._native.norm(gradient.numel(), gradient.data_ptr()))
         return float(torch.linalg.vector_norm(gradient))

@@ -7,7 +7,7 @@ dense layers. Initialisation draws from a generator of its own, never from torch
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from gymnasium import spaces
@@ -98,6 +98,7 @@ class Tower(nn.Module):
     def __init__(self, sizes: tuple[int, ...], activation: str, last_gain: float, generator: torch.Generator) -> None:
         super().__init__()
         self.sizes = sizes
+        self.precision = torch.float32  # of the products; what goes in and out is float32 either way
         self._native: tower.NativeTower | None = None
         gain = 2**0.5
         layers: list[nn.Module] = []
@@ -115,6 +116,11 @@ class Tower(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., inputs] -> [..., outputs]; by the native kernels where they can be used, else layer by layer."""
+        if self.precision is not torch.float32:
+            # The cache of weights that were cast would outlive what a CUDA graph holds.
+            with torch.autocast(x.device.type, self.precision, cache_enabled=False):
+                cast: Tensor = self.layers(x)
+            return cast.float()
         parameters = list(self.layers.parameters())
         native = self._native_tower() if tower.takes(parameters, x) else None
         if native is None:
@@ -132,6 +138,13 @@ class Tower(nn.Module):
         if self._native is None:
             self._native = tower.make(self.sizes, self.activation)
         return self._native
+
+
+def set_precision(policy: nn.Module, precision: Literal["float32", "bfloat16"]) -> None:
+    """Let all dense towers of a policy multiply in this precision, acting and learning alike."""
+    for module in policy.modules():
+        if isinstance(module, Tower):
+            module.precision = getattr(torch, precision)
 
 
 class Dense(nn.Linear):

@@ -73,10 +73,10 @@ class RewardScale:
     The mean is left in: subtracting it would change which policy is best wherever episodes can end.
     """
 
-    def __init__(self, lanes: int, discount: float) -> None:
+    def __init__(self, lanes: int, discount: float, device: torch.device | str = "cpu") -> None:
         self.discount = discount
-        self.moments = Moments(1)
-        self.discounted = torch.zeros(lanes, dtype=torch.float64)  # per lane, carried over rollouts
+        self.moments = Moments(1).to(device)
+        self.discounted = torch.zeros(lanes, dtype=torch.float64, device=device)  # per lane, carried over rollouts
 
     @property
     def factor(self) -> float:
@@ -87,13 +87,13 @@ class RewardScale:
 
     def update(self, reward: Tensor, ended: Tensor, weight: Tensor) -> None:
         """Absorb a rollout's raw rewards [T, B]."""
-        gains, ends = reward.double().cpu(), ended.cpu()
+        gains, ends = reward.to(self.discounted), ended.to(self.discounted.device)
         # The recurrence of the estimators, run forwards: what is carried into a step is what the step before it left.
         carried = torch.full_like(gains, self.discount)
         carried[1:].masked_fill_(ends[:-1], 0.0)
         trail = accumulate(gains.flip(0), carried.flip(0), last=self.discounted).flip(0)
         self.discounted = trail[-1].masked_fill(ends[-1], 0.0)
-        self.moments.update(trail.reshape(-1, 1), weight.cpu().flatten())
+        self.moments.update(trail.reshape(-1, 1), weight.to(trail.device).flatten())
 
     def state(self) -> dict[str, Tensor]:
         """All that ``load_state`` needs."""
@@ -101,5 +101,5 @@ class RewardScale:
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Continue from ``state``."""
-        self.discounted = state["discounted"]
+        self.discounted = state["discounted"].to(self.discounted.device)
         self.moments.load_state_dict({key: value for key, value in state.items() if key != "discounted"})

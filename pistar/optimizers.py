@@ -1,7 +1,8 @@
 """How a gradient becomes a step: one optimizer for each part of a learner's flat parameters.
 
 Adam runs by the native kernel on a CPU and by torch elsewhere, on moments of the same names: a checkpoint does not tell
-which. Torch's optimizers are made only where they are used, since that alone imports for two seconds.
+which. Torch's optimizers are made only where they are used, since that alone imports for two seconds. Where gradient steps
+are to be replayed as CUDA graphs, what an optimizer is told lies on the device too.
 """
 
 from __future__ import annotations
@@ -94,13 +95,78 @@ class TorchOptimizer(Optimizer):
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Continue."""
-        self._optimizer.state[self.parameters] = {name: value.clone() for name, value in state.items()}
+        place = self.parameters.device  # a checkpoint's tensors lie on the CPU
+        self._optimizer.state[self.parameters] = {name: value.to(place, copy=True) for name, value in state.items()}
+
+
+class CapturableOptimizer(Optimizer):
+    """Torch's Adam, or gradient descent, whose rate, whose scale and whether to step at all are tensors on the device.
+
+    Its own tensors never change their places, so that a graph which was captured with them stays right.
+    """
+
+    def __init__(
+        self, kind: Literal["adam", "sgd"], parameters: Tensor, gradient: Tensor, rate: float, epsilon: float
+    ) -> None:
+        super().__init__(parameters, gradient, rate)
+        parameters.grad = gradient
+        self._rate, self._told = torch.full((), rate, dtype=torch.float32, device=parameters.device), rate
+        self._adam: Any = None
+        if kind == "adam":
+            self._adam = torch.optim.Adam([parameters], rate, eps=epsilon, fused=True, capturable=True)
+            self._adam.param_groups[0]["lr"] = self._rate
+
+    def tell(self) -> None:
+        """Put the rate where steps read it; before a step, and not a part of what is captured."""
+        if self.rate != self._told:
+            self._rate.fill_(self.rate)
+            self._told = self.rate
+
+    def step(self, scale: float) -> None:
+        """As ever."""
+        self.tell()
+        number = torch.zeros_like(self._rate)
+        self.step_unless(number, number + 1.0 / scale)
+
+    def step_unless(self, skip: Tensor, divisor: Tensor) -> None:
+        """Divide the gradient in place and step; where ``skip`` is 1, parameters, moments and step count stay as they are.
+
+        Both are float32 scalars: what torch's fused kernels take for mixed precision.
+        """
+        if self._adam is None:
+            self.gradient.div_(divisor)
+            self.parameters.sub_((self._rate * self.gradient).masked_fill(skip > 0, 0.0))
+            return
+        self._adam.grad_scale, self._adam.found_inf = divisor, skip
+        self._adam.step()
+
+    def state(self) -> dict[str, Tensor]:
+        """Torch's names."""
+        return {} if self._adam is None else dict(self._adam.state.get(self.parameters, {}))
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Continue; nothing is what there was before the first step."""
+        if self._adam is None:
+            return
+        moments = self._adam.state[self.parameters]
+        for name, value in state.items():
+            moments.setdefault(name, value.to(self.parameters.device, copy=True)).copy_(value)
+        for name in moments.keys() - state.keys():
+            moments[name].zero_()
 
 
 def make(
-    kind: Literal["adam", "sgd"], parameters: Tensor, gradient: Tensor, *, rate: float, epsilon: float
+    kind: Literal["adam", "sgd"],
+    parameters: Tensor,
+    gradient: Tensor,
+    *,
+    rate: float,
+    epsilon: float,
+    capturable: bool = False,
 ) -> Optimizer:
     """The optimizer of a part."""
+    if capturable:
+        return CapturableOptimizer(kind, parameters, gradient, rate, epsilon)
     native = None
     if kind == "adam" and parameters.dtype == torch.float32 and parameters.device.type == "cpu":
         native = library()

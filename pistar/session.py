@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pistar import seeding, symmetry
+from pistar import graphs, networks, seeding, symmetry
 from pistar.collector import Collector
 from pistar.envs.environment import Environment
 from pistar.errors import CheckpointError, UsageError
@@ -23,6 +23,7 @@ from pistar.normalization import RewardScale
 from pistar.policy import Policy
 from pistar.replay import Replay
 from pistar.rollout import Rollout
+from pistar.tree import map_leaves
 
 if TYPE_CHECKING:
     from pistar.grouped_session import GroupedSession
@@ -50,6 +51,8 @@ class Session:
             )
         kind = self.algorithm.policy_kind(experiment.policy)
         self.policy: Policy = kind.build(self.environment.spaces, generator).to(self.environment.device)
+        networks.set_precision(self.policy, training.precision)
+        capture = graphs.capture_for(training)
         self.learner = Learner(
             self.policy,
             learning_rate=training.learning_rate.at(0.0),
@@ -58,12 +61,14 @@ class Session:
             max_gradient_norm=training.max_gradient_norm,
             seed=seeding.derive(seed, "minibatches"),
             threads=training.threads,
+            capture=capture,
         )
         # What is left of torch beside the kernels is too small to share, and its waiting threads take cores from theirs.
         torch.set_num_threads(1 if self.learner.native else training.threads)
         discount = getattr(self.algorithm, "discount", 0.99)
-        scale = RewardScale(self.environment.lanes, discount) if training.normalize_rewards else None
-        collector = Collector(self.environment, self.policy, seed=seed, reward_scale=scale)
+        device = self.environment.device
+        scale = RewardScale(self.environment.lanes, discount, device) if training.normalize_rewards else None
+        collector = Collector(self.environment, self.policy, seed=seed, reward_scale=scale, capture=capture)
         self.collector: Collector | LaggedCollector = collector
         if training.lag > 0:
             self.collector = LaggedCollector(collector, training.lag, training.overlap)
@@ -122,7 +127,12 @@ class Session:
     def improve(self, experience: Any) -> dict[str, float]:
         """Learn from a rollout or a replay."""
         self.state, metrics = self.algorithm.improve(self.learner, experience, self.state, self.progress)
+        self.learner.settle()
         return metrics
+
+    def _placed(self, value: Any) -> Any:
+        """A leaf of a checkpoint, which lies on the CPU, where this session's tensors are."""
+        return value.to(self.environment.device) if isinstance(value, torch.Tensor) else value
 
     def close(self) -> None:
         """End what collects ahead, then the environment."""
@@ -151,7 +161,7 @@ class Session:
         try:
             self.learner.load_state(state["learner"])
             self.collector.load_state(state["collector"])
-            self.state = state["algorithm"]
+            self.state = map_leaves(self._placed, state["algorithm"])
             if self.replay is not None:
                 self.replay.load_state(state["replay"])
             if self.mirrors is not None:

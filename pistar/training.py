@@ -32,6 +32,7 @@ from pistar.report.profile import Profile
 from pistar.report.recorder import Recorder
 from pistar.run import RunDirectory, differences
 from pistar.session import Session, adopt
+from pistar.tasks.task import Execution
 
 
 @dataclass(frozen=True)
@@ -258,6 +259,7 @@ def finish(session: AnySession, run: RunDirectory, recorder: Recorder, reason: s
         experiment.evaluation.final_episodes,
         seeding.derive(training.seed, "final evaluation"),
         experiment.evaluation.deterministic,
+        Execution(device=training.device),
     )
     if recorder.profile is not None:
         recorder.profile.around(evaluator, "judge", "evaluating", whole=True)

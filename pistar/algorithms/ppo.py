@@ -96,8 +96,7 @@ class PPO(Algorithm):
         metrics = MetricsMean()
         for part, rate in state.get("learning_rate", {}).items():  # empty but where wanted_kl moves it
             learner.set_learning_rate(rate, part)
-        batch = self.estimate(learner.policy, experience)
-        explained = explained_variance(batch)
+        batch = before = self.estimate(learner.policy, experience)
         for epoch in range(self.epochs):
             if epoch > 0 and self.recompute_advantages:
                 batch = self.estimate(learner.policy, experience)
@@ -108,9 +107,11 @@ class PPO(Algorithm):
                 kl.add({"kl": outcome["kl"]})
                 if self.wanted_kl is not None:
                     adapt(learner, float(outcome["kl"]), self.wanted_kl)
-            if self.max_kl is not None and kl.result()["kl"] > self.max_kl:
+            if self.max_kl is not None and learner.stop(kl.mean("kl") > self.max_kl):
                 break
-        report = {**metrics.result(), "explained_variance": explained, "epochs": float(epoch + 1), "clip": clip}
+        passes = metrics.steps() / kl.steps()
+        explained = explained_variance(before)
+        report = {**metrics.result(), "explained_variance": explained, "epochs": passes, "clip": clip}
         report["first_ratio_error"] = ratio_error(metrics.first["kl"])
         if self.wanted_kl is None:
             return state, report

@@ -46,6 +46,7 @@ class ArmReach(NativeEnvironment):
         self.gravity = gravity
         self.spaces = Spaces(Box(-np.inf, np.inf, (10,), np.float32), Box(-1.0, 1.0, (2,), np.float32))
         super().__init__(lanes, device, random_elapsed)
+        self._strongest = torch.tensor(STRONGEST, device=self.device)
 
     def start(self, uniform: Tensor) -> World:
         """Any posture, nearly at rest; the target uniform over the ring's area."""
@@ -62,7 +63,7 @@ class ArmReach(NativeEnvironment):
         """The torque is held over the step; the reward looks at the state after it."""
         angle, velocity = world["angle"], world["velocity"]
         effort = action.clamp(-1.0, 1.0).to(angle.dtype)
-        torque = effort * effort.new_tensor(STRONGEST)
+        torque = effort * self._strongest.to(effort)
         for _ in range(SUBSTEPS):
             angle, velocity = runge_kutta(self, angle, velocity, torque, TIME_STEP / SUBSTEPS)
         distance = (fingertip(angle) - world["target"]).square().sum(-1).sqrt()

@@ -115,6 +115,14 @@ class Step:
         return self.terminated | self.truncated
 
 
+@dataclass(frozen=True)
+class Carried:
+    """What an environment carries from step to step within the episodes of one ``reset``."""
+
+    tensors: dict[str, Tree]  # themselves, no copies
+    steps: int  # taken so far
+
+
 def begins(step: Step) -> Tensor:
     """[B] bool: ``observation`` is the first of an episode (or one whose action will be ignored)."""
     return step.ended if step.valid is None else step.ended | ~step.valid
@@ -159,6 +167,16 @@ class Environment(ABC):
     @abstractmethod
     def restore(self, state: State) -> Tree:
         """Continue from ``save``'s result in this or a fresh instance; returns the current observation [B, ...]."""
+
+    def carried(self) -> Carried | None:
+        """What all that follows depends on, where a step is a function of tensors alone; None: it is not.
+
+        Such steps can be replayed as a CUDA graph: see `carry`.
+        """
+        return None
+
+    def carry(self, carried: Carried) -> None:
+        """Go on from there; its tensors become the environment's own."""
 
     def render(self, lane: int = 0) -> np.ndarray | None:
         """One RGB frame [height, width, 3] uint8 of a lane, or None where the world cannot be drawn."""

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from pistar import seeding
 from pistar.envs import counter_random, native_kernel
-from pistar.envs.environment import Environment, State, Step, Tree
+from pistar.envs.environment import Carried, Environment, State, Step, Tree
 from pistar.errors import NumericalError, UsageError
 from pistar.tree import map_leaves
 
@@ -63,6 +63,7 @@ class NativeEnvironment(Environment):
         self._elapsed = torch.zeros_like(self._lane)
         self._action_shape = (lanes, *(self.spaces.action.shape or ()))
         self._continuous = isinstance(self.spaces.action, spaces.Box)
+        self.looks = self.device.type == "cpu"  # whether a step may look at its data: a GPU would have to be waited for
         self._seed: int | None = None
         self._steps = 0  # since `reset`
         self._world: World = {}
@@ -119,9 +120,9 @@ class NativeEnvironment(Environment):
                 raise self._not_finite(action)
             self._steps += 1
             return step
-        # One number first: where it is finite, so are all. A GPU would have to be waited for.
-        on_cpu = self._continuous and self.device.type == "cpu"
-        if on_cpu and not math.isfinite(float(action.sum())) and not bool(action.isfinite().all()):
+        # One number first: where it is finite, so are all.
+        number = self._continuous and self.looks and not isinstance(action, dict)
+        if number and not math.isfinite(float(action.sum())) and not bool(action.isfinite().all()):
             raise self._not_finite(action)
         with torch.no_grad():
             after = self.dynamics(self._world, action)
@@ -135,8 +136,8 @@ class NativeEnvironment(Environment):
                 ended = terminated | truncated
             self._world, final = after.world, None
             observation = self.observe(after.world)
-            # A branch on data would make a GPU wait; there every step computes the starts and keeps those it needs.
-            if self.device.type != "cpu" or bool(ended.any()):
+            # Without a look at the data, every step computes the starts and keeps those that it needs.
+            if not self.looks or bool(ended.any()):
                 final = observation
                 self._begin(ended)
                 observation = self.observe(self._world)
@@ -162,7 +163,7 @@ class NativeEnvironment(Environment):
         if received != expected:
             raise UsageError(f"{self.name} expects actions of shapes {expected} in {space}, received {received}")
         for part in action.values():
-            if part.is_floating_point() and not bool(part.isfinite().all()):
+            if self.looks and part.is_floating_point() and not bool(part.isfinite().all()):
                 raise self._not_finite(part)
 
     def _not_finite(self, action: Tensor) -> NumericalError:
@@ -229,6 +230,17 @@ class NativeEnvironment(Environment):
         self._world = map_leaves(lambda x: x.clone().to(self.device), state["world"])
         self._kernel = native_kernel.of(self)
         return self._look(torch.zeros(self.lanes, dtype=torch.bool))
+
+    def carried(self) -> Carried | None:
+        """State, episode numbers and elapsed times; of a subclass that steps otherwise nothing is known."""
+        if self._kernel is not None or type(self).step is not NativeEnvironment.step:
+            return None
+        return Carried({"episode": self._episode, "elapsed": self._elapsed, "world": self._world}, self._steps)
+
+    def carry(self, carried: Carried) -> None:
+        """Take it over."""
+        self._episode, self._elapsed, self._world = (carried.tensors[name] for name in ("episode", "elapsed", "world"))
+        self._steps = carried.steps
 
     def render(self, lane: int = 0) -> np.ndarray | None:
         """One RGB frame of a lane."""

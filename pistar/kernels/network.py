@@ -39,6 +39,7 @@ def fits(policy: Policy) -> bool:
             or (type(policy.head) is heads.GaussianHead and not policy.head.squash)
         )
         and all(type(tower.activation) in ACTIVATIONS for tower in towers(policy))
+        and all(tower.precision is torch.float32 for tower in towers(policy))
         and len({ACTIVATIONS[type(tower.activation)] for tower in towers(policy)}) == 1
         and all(p.dtype == torch.float32 and p.device.type == "cpu" and p.requires_grad for p in policy.parameters())
         and not any(module._forward_hooks or module._forward_pre_hooks for module in policy.modules())

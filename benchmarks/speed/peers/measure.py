@@ -35,3 +35,10 @@ def report(
             }
         )
     )
+
+
+def steady(marks: list[float], steps: int) -> dict[str, float]:
+    """Steps per second from the end of the second iteration of ``steps`` steps on: without what is made only once."""
+    if len(marks) < 4:
+        return {}
+    return {"steady": steps * (len(marks) - 2) / (marks[-1] - marks[1])}
