@@ -492,7 +492,7 @@ def test_parity_reads_rows_and_older_files_and_measures_in_units_of_what_was_lea
     old.write_text(json.dumps({"rows": [{"row": "a", "scores": [100.0, 100.0]}, {"row": "b", "scores": [1.0]}]}))
     parity.main([str(folder), str(old), "--random", "a=0", "b=0", "--results", str(tmp_path)])
     (line,) = [each for each in cells((tmp_path / "parity.md").read_text()) if each[0] == "a"]
-    assert line == ["a", "90 (2)", "100 (2)", "-0.100", "-0.100", "not worse"]
+    assert line == ["a", "90 (2)", "100 (2)", "-0.100", "0.000", "-0.100", "not worse"]
     assert parity.bound([80.0, 100.0], [90.0, 90.0], 0.0) == (0.0, pytest.approx(-1 / 9))
 
 

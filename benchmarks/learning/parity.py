@@ -2,11 +2,11 @@
 
     python -m benchmarks.learning parity NEW REFERENCE --random Reacher-v5=-43 HalfCheetah-v5=-280 [--name parity]
 
-NEW and REFERENCE are folders of a suite's rows, such as benchmarks/results/learning/ppo-mujoco, or single files of results with
-many rows, as they were before there were curves. For every row that both have: (new - reference) / |reference - random|, of the
-means over the seeds, with the lower 95 % bound of a bootstrap over seeds. What is new counts as not worse where that bound is at
-least -0.10. With few seeds of a spread-out score the bound says more about the seeds than about the change; the table shows both
-means.
+NEW and REFERENCE are folders in which rows lie, of one suite or of several, such as benchmarks/results/learning; or single files of
+results with many rows, as they were before there were curves. For every row that both have: (new - reference) /
+|reference - random|, of the means over the seeds, with its standard error and the lower 95 % bound of a bootstrap over seeds. What
+is new counts as not worse where that bound is at least -0.10. With few seeds of a spread-out score the bound says more about
+the seeds than about the change.
 """
 
 from __future__ import annotations
@@ -42,18 +42,28 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("reference", type=Path)
     parser.add_argument("--random", nargs="+", required=True, metavar="ROW=SCORE", help="what random actions score")
     parser.add_argument("--name", default="parity", help="of the result's file")
+    parser.add_argument("--about", default="", help="what is new and what the reference, for the page")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where the table goes")
     chosen = parser.parse_args(argv)
     random = {row: float(score) for row, score in (each.split("=") for each in chosen.random)}
     scores = [scores_of(path) for path in (chosen.new, chosen.reference)]
-    lines = [f"# {chosen.name}", "", "| | new: mean (seeds) | reference: mean (seeds) | difference | lower bound | |"]
-    lines.append("| --- " * 6 + "|")
+    lines = [
+        f"# {chosen.name}",
+        "",
+        *([f"{chosen.about}.", ""] if chosen.about else []),
+        "The difference of the means over what was learned since random actions, its standard error, and the lower 95 % bound of a",
+        "bootstrap over seeds: not worse is what has a bound of at least -0.10.",
+        "",
+        "| | new: mean (seeds) | reference: mean (seeds) | difference | ± | lower bound | |",
+        "| --- " * 7 + "|",
+    ]
     for row in [row for row in scores[0] if row in scores[1] and row in random]:
         new, reference = scores[0][row], scores[1][row]
         found, low = bound(new, reference, random[row])
+        error = sum(np.var(x, ddof=1) / len(x) for x in (new, reference)) ** 0.5 / abs(np.mean(reference) - random[row])
         means = " | ".join(f"{np.mean(x):.4g} ({len(x)})" for x in (new, reference))
         lines.append(
-            f"| {row} | {means} | {found:+.3f} | {low:+.3f} | {'not worse' if low >= WORST else 'not shown'} |"
+            f"| {row} | {means} | {found:+.3f} | {error:.3f} | {low:+.3f} | {'not worse' if low >= WORST else 'not shown'} |"
         )
     page = "\n".join([*lines, ""])
     (chosen.results / f"{chosen.name}.md").write_text(page)
@@ -63,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def scores_of(path: Path) -> dict[str, list[float]]:
     """Row -> the score of every seed."""
     if path.is_dir():
-        rows = [json.loads(file.read_text()) for file in sorted(path.glob("*.json"))]
+        rows = [json.loads(file.read_text()) for file in sorted(path.rglob("*.json"))]
         return {row["row"]: [run["score"] for run in row["runs"]] for row in rows}
     return {row["row"]: list(row["scores"]) for row in json.loads(path.read_text())["rows"]}
 
