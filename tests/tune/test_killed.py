@@ -20,7 +20,7 @@ from pistar.tune.study import Study
 
 SMALL = "--steps 1024 --lanes 2 --horizon 32 --warm-up 16 --ppo.epochs 2 --mlp.hidden 8 8 --evaluation.episodes 2 "
 SMALL += "--evaluation.final-episodes 2 --seeds 2 --search ppo.clip learning-rate --finalists 1 --compare 0"
-GONE = 5.0  # seconds after the death of a driver, in which its workers must have ended
+GONE = 20.0  # seconds after the death of a driver, in which its workers must have ended
 LONG = 300.0
 
 
