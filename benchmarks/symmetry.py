@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import ways
 
+DOUBLED = {"cartpole": 512, "arm-reach": 256, "pendulum": 128}  # twice the minibatches of PPO's recipes
 STEPS = {"cartpole": 30_000, "arm-reach": 150_000, "pendulum": 100_000}
 WAYS: dict[str, dict[str, Any]] = {
     "without": {},
@@ -30,7 +31,7 @@ def settings(task: str, way: str) -> dict[str, Any]:
     """Of one way of training a task."""
     chosen = dict(WAYS[way])
     if chosen.pop("double", False):
-        chosen["ppo"] = {"minibatch": 512 if task == "cartpole" else 128}
+        chosen["ppo"] = {"minibatch": DOUBLED[task]}
     return chosen
 
 

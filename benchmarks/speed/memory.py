@@ -30,6 +30,7 @@ OURS: dict[str, dict[str, Any]] = {
     "LSTM": {"memory": "lstm", "shared": True, "kernels": "on"},
     "LSTM, one each": {"memory": "lstm", "shared": False, "kernels": "on"},
     "GRU, torch": {"memory": "gru", "shared": True, "kernels": "off"},
+    "GRU, normalised": {"memory": "gru", "shared": True, "kernels": "on", "normalize": True},
 }
 THEIRS: dict[str, dict[str, Any]] = {
     "sb3-contrib, LSTM shared": {"shared": True},
@@ -76,7 +77,7 @@ def to_markdown(whole: dict[str, Any]) -> str:
     runs = [run for run in whole["runs"] if "error" not in run]
     speeds = {(run["entry"], run["seed"]): compare.speed(run) for run in runs}
     references = ["feed-forward, torch", "feed-forward, kernels", "sb3-contrib, LSTM shared"]
-    lines = ["# memory", "", "    python benchmarks/speed/memory.py", ""]
+    lines = ["# memory", "", f"    python benchmarks/speed/memory.py --steps {runs[0]['job']['steps']}", ""]
     lines += [f"| | steps/s | {' | '.join(f'to {name}' for name in references)} | return, last 100 |"]
     lines += ["| --- " * (len(references) + 3) + "|"]
     for entry in dict.fromkeys(run["entry"] for run in runs):
@@ -89,6 +90,11 @@ def to_markdown(whole: dict[str, Any]) -> str:
             row.append(f"{statistics.median(shares):.2f}" if shares else "")
         row.append(f"{statistics.median(run['return'] for run in mine):.4g}")
         lines.append(f"| {entry} | {' | '.join(row)} |")
+    lines += [
+        "",
+        "Neither observations nor rewards are normalised, as sb3-contrib does it, but in the row that says so, which is pistar's",
+        "default. A memory that actor and critic share needs it more here: pistar's critic trains it too, theirs does not.",
+    ]
     return "\n".join([*lines, "", f"Processor {whole['processor']}, python {whole['python']}.", ""])
 
 

@@ -25,7 +25,8 @@ def note(progress: Any) -> None:
 
 
 ppo = {"epochs": job["epochs"], "minibatch": job["minibatch"], "entropy_weight": job["entropy_weight"]}
-mlp = {"normalize": False}
+normalize = job.get("normalize", False)  # observations and rewards, as by default
+mlp = {"normalize": normalize}
 if job["memory"] != "none":
     mlp |= {key: job[key] for key in ("memory", "memory_size", "segment", "shared")}
 with tempfile.TemporaryDirectory() as directory:
@@ -37,8 +38,8 @@ with tempfile.TemporaryDirectory() as directory:
         lanes=job["lanes"],
         horizon=job["horizon"],
         learning_rate=job["learning_rate"],
-        normalize_rewards=False,
-        warm_up=0,
+        normalize_rewards=normalize,
+        warm_up=1000 if normalize else 0,
         ppo={**ppo, "recompute_advantages": False, "normalize_advantages": True, "value_weight": 0.5},
         mlp=mlp,
         gymnasium={"adapter": "lanes"},
