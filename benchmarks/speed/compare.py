@@ -32,10 +32,13 @@ PEERS: dict[str, tuple[str, list[str]]] = {  # name -> its script, what it needs
     "skrl": ("skrl_peer.py", ["skrl", "gymnasium[mujoco]", "torch"]),
     "rsl_rl": ("rsl_rl_peer.py", ["rsl-rl-lib", "gymnasium[mujoco]", "torch"]),
     "cleanrl": ("cleanrl_peer.py", ["gymnasium", "torch", "tyro", "tensorboard"]),
+    "pufferlib": ("pufferlib_peer.py", ["pufferlib==3.0.0", "torch"]),
     "purejaxrl": ("purejaxrl_peer.py", ["jax", "flax", "distrax", "optax", "gymnax==0.0.8", "brax", "navix"]),
 }
 CHECKOUTS = ("cleanrl", "purejaxrl")  # read from a checkout that is named, never installed
-CONTINUOUS_ONLY, DISCRETE_ONLY = ("rsl_rl",), ("cleanrl", "purejaxrl")  # what their scripts here can run
+# Compiled against the torch of their environment: what their build needs first; peers/NAME_build/ is on its path.
+BUILT = {"pufferlib": ["torch", "numpy<2", "setuptools", "wheel", "cython"]}
+CONTINUOUS_ONLY, DISCRETE_ONLY = ("rsl_rl",), ("cleanrl", "purejaxrl", "pufferlib")  # what their scripts here can run
 BATCHED = ("sb3", "rsl_rl")  # run MuJoCo twice: as installed, and on pistar's batch of simulations
 CARTPOLE = {"lanes": 8, "horizon": 128, "epochs": 4, "minibatch": 256, "learning_rate": 2.5e-4, "entropy_weight": 0.01}
 MUJOCO = {"lanes": 8, "horizon": 256, "epochs": 10, "minibatch": 512, "learning_rate": 3e-4, "entropy_weight": 0.0}
@@ -129,7 +132,12 @@ def prepare(name: str, environments: Path) -> str | None:
         try:
             subprocess.run([sys.executable, "-m", "venv", str(place)], check=True)
             pip = [str(place / "bin" / "python"), "-m", "pip", "install", "--quiet", "-c", str(CONSTRAINTS)]
-            subprocess.run([*pip, *PEERS[name][1]], check=True)
+            build = {}
+            if name in BUILT:
+                subprocess.run([*pip, *BUILT[name]], check=True)
+                pip.append("--no-build-isolation")
+                build = {"NO_OCEAN": "1", "PYTHONPATH": str(HERE / "peers" / f"{name}_build")}
+            subprocess.run([*pip, *PEERS[name][1]], check=True, env={**os.environ, **build})
         except subprocess.CalledProcessError as error:
             print(f"{name} is left out: {error}")
             return None
