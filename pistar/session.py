@@ -131,7 +131,7 @@ class Session:
         return metrics
 
     def _placed(self, value: Any) -> Any:
-        """A leaf of a checkpoint, which lies on the CPU, where this session's tensors are."""
+        """A leaf of a checkpoint, which lies on the CPU, where the session's tensors are."""
         return value.to(self.environment.device) if isinstance(value, torch.Tensor) else value
 
     def close(self) -> None:
