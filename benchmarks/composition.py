@@ -17,20 +17,21 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from benchmarks.learning.sitting import Job, Sitting, alone
+from benchmarks.learning.suites import Row
 from pistar.run import RunDirectory
 from pistar.tasks import TASKS
 from pistar.tasks.task import Need
 
 RESULTS = Path(__file__).parent / "results"
 EPISODES, STANDARD_ERRORS = 1000, 4.0
-FINISHED = '"final":true'
 
 
 def main() -> None:
@@ -40,12 +41,15 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", default=[name for name in TASKS.names() if TASKS.get(name).scores])
     parser.add_argument("--asked", type=float, default=0.9, help="fraction of the way to the optimum")
     chosen = parser.parse_args()
-    found = []
-    for task in chosen.tasks:
-        for need in (None, *TASKS.get(task).scores.needs):
-            runs = [finished(task, need, seed, chosen.out) for seed in chosen.seeds]
-            found.append(row(task, need, runs, chosen.asked))
-            print(cells(found[-1]), flush=True)
+    settings = [(task, need) for task in chosen.tasks for need in (None, *TASKS.get(task).scores.needs)]
+    jobs = {each: [job(*each, seed, chosen.out) for seed in chosen.seeds] for each in settings}
+    with alone(chosen.out):
+        sitting = Sitting([job for some in jobs.values() for job in some], None)
+        sitting.work(1)
+    unfinished = [str(job.path) for some in jobs.values() for job in some if job.state != "finished"]
+    if unfinished:
+        raise SystemExit("\n".join(["not finished:", *unfinished, *sitting.failed]))
+    found = [row(*each, [RunDirectory(job.path) for job in some], chosen.asked) for each, some in jobs.items()]
     record = {"asked": chosen.asked, "episodes": EPISODES, "seeds": chosen.seeds, "rows": found}
     (RESULTS / "composition.json").write_text(json.dumps(record, indent=1) + "\n")
     (RESULTS / "composition.md").write_text(page(record))
@@ -53,20 +57,11 @@ def main() -> None:
     sys.exit(0 if all(each["holds"] for each in found) else 1)
 
 
-def finished(task: str, need: Need | None, seed: int, out: Path) -> RunDirectory:
-    """The run, after it was trained as far as it was not yet."""
-    run = RunDirectory(
-        out / task / ("whole" if need is None else f"no-{need.feature.replace(' ', '-')}") / f"seed-{seed}"
-    )
-    if run.evaluations.is_file() and FINISHED in run.evaluations.read_text().replace(" ", ""):
-        return run
-    begun = run.checkpoints.is_dir() and any(run.checkpoints.iterdir())
-    flags = [] if need is None else need.flags.split()
-    flags += ["--evaluation.final-episodes", str(EPISODES), "--seed", str(seed), "--out", str(run.path)]
-    command = ["resume", str(run.path)] if begun else ["train", task, *flags]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    subprocess.run([sys.executable, "-m", "pistar", *command, "--quiet"], check=True, env=environment)
-    return run
+def job(task: str, need: Need | None, seed: int, out: Path) -> Job:
+    """One run of a task, without a feature or with all."""
+    without = "whole" if need is None else f"no-{need.feature.replace(' ', '-')}"
+    words = [task, *([] if need is None else need.flags.split()), "--evaluation.final-episodes", str(EPISODES)]
+    return Job(Row(f"{task} {without}", " ".join(words), "final"), seed, out / task / without / f"seed-{seed}")
 
 
 def row(task: str, need: Need | None, runs: list[RunDirectory], asked: float) -> dict[str, Any]:
