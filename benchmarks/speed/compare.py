@@ -189,6 +189,13 @@ def speed(run: dict[str, Any]) -> float:
     return float(run["steps"]) / float(run["seconds"])
 
 
+def ratio(runs: list[dict[str, Any]], reference: list[dict[str, Any]]) -> str:
+    """Median and range of how many times as fast runs are as the reference's of the same seed, which ran beside them."""
+    speeds = {run["seed"]: speed(run) for run in reference}
+    ratios = [speed(run) / speeds[run["seed"]] for run in runs if run["seed"] in speeds]
+    return f"{statistics.median(ratios):.2f} [{min(ratios):.2f}, {max(ratios):.2f}]" if ratios else ""
+
+
 def processor() -> str:
     """What Linux calls it."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
@@ -205,18 +212,16 @@ def to_markdown(whole: dict[str, Any]) -> str:
     versions: dict[str, str] = {}
     for name in dict.fromkeys(run["row"] for run in whole["runs"]):
         runs = [run for run in whole["runs"] if run["row"] == name]
-        reference = {run["seed"]: speed(run) for run in runs if run["entry"] == REFERENCE and "error" not in run}
+        reference = [run for run in runs if run["entry"] == REFERENCE and "error" not in run]
         for entry in dict.fromkeys(run["entry"] for run in runs):
             mine = [run for run in runs if run["entry"] == entry and "error" not in run]
             if not mine:
                 lines.append(f"| {name} | {entry} | failed | | | | |")
                 continue
-            ratios = [speed(run) / reference[run["seed"]] for run in mine if run["seed"] in reference]
-            ratio = f"{statistics.median(ratios):.2f} [{min(ratios):.2f}, {max(ratios):.2f}]" if ratios else ""
             median = {key: statistics.median(run[key] for run in mine) for key in ("peak_mb", "import_seconds")}
             returned = [run["return"] for run in mine if run["return"] is not None]
             lines.append(
-                f"| {name} | {entry} | {statistics.median(map(speed, mine)):,.0f} | {ratio} | {median['peak_mb']:.0f} "
+                f"| {name} | {entry} | {statistics.median(map(speed, mine)):,.0f} | {ratio(mine, reference)} | {median['peak_mb']:.0f} "
                 f"| {median['import_seconds']:.1f} | {f'{statistics.median(returned):.4g}' if returned else 'no episode'} |"
             )
             versions |= {f"{package} ({entry})": found for package, found in mine[0]["versions"].items()}

@@ -26,6 +26,10 @@ from typing import Any
 
 import torch
 
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from benchmarks.speed.compare import ratio, speed
+
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "results"
 REFERENCE = "torch loop"
@@ -125,11 +129,6 @@ def last_line(text: str) -> str:
     return lines[-1] if lines else ""
 
 
-def speed(found: dict[str, Any]) -> float:
-    """Steps per second, all included."""
-    return float(found["steps"]) / float(found["seconds"])
-
-
 def steady(found: dict[str, Any]) -> float | None:
     """Steps per second without what is made once: a compiler's time is told, captures' is seen in the first iterations."""
     if "compile_seconds" in found:
@@ -149,16 +148,14 @@ def to_markdown(whole: dict[str, Any]) -> str:
     versions: dict[str, str] = {}
     for lanes in dict.fromkeys(each["lanes"] for each in whole["runs"]):
         runs = [each for each in whole["runs"] if each["lanes"] == lanes]
-        reference = {each["seed"]: speed(each) for each in runs if each["entry"] == REFERENCE and "error" not in each}
+        reference = [each for each in runs if each["entry"] == REFERENCE and "error" not in each]
         for entry in dict.fromkeys(each["entry"] for each in runs):
             mine = [each for each in runs if each["entry"] == entry and "error" not in each]
             if not mine:
                 lines.append(f"| {lanes} | {entry} | failed | | | | |")
                 continue
-            ratios = [speed(each) / reference[each["seed"]] for each in mine if each["seed"] in reference]
-            ratio = f"{statistics.median(ratios):.2f} [{min(ratios):.2f}, {max(ratios):.2f}]" if ratios else ""
             note = ", fell back" if any(each["fell_back"] for each in mine) else ""
-            cells = [f"{statistics.median(map(speed, mine)):,.0f}", median(map(steady, mine)), ratio]
+            cells = [f"{statistics.median(map(speed, mine)):,.0f}", median(map(steady, mine)), ratio(mine, reference)]
             cells += [median(each.get("gpu_peak_mb") for each in mine), median(each["return"] for each in mine)]
             lines.append(f"| {lanes} | {entry}{note} | " + " | ".join(cells) + " |")
             versions |= {f"{package} ({entry})": found for package, found in mine[0]["versions"].items()}

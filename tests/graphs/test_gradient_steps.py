@@ -59,6 +59,18 @@ def pair(policy: Policy, how: Capture = capture, **options: Any) -> tuple[Learne
     return Learner(copy.deepcopy(policy), **settings), Learner(copy.deepcopy(policy), capture=how, **settings)
 
 
+def after_some_steps() -> tuple[Learner, Any, Any]:
+    """A learner whose steps on a loss and a batch are captured and trusted by now; loss and batch."""
+    policy, rollout = rollout_of(True)
+    _, learner = pair(policy)
+    algorithm = PPO()
+    loss, batch = partial(algorithm.loss, clip=0.2, entropy_weight=0.0), algorithm.estimate(policy, rollout)
+    for _ in range(4):
+        learner.descend(loss, batch)
+    learner.settle()
+    return learner, loss, batch
+
+
 def both(algorithm: Any, rollout: Rollout, learners: tuple[Learner, Learner], iterations: int = 3) -> list[Any]:
     """Some iterations of each; their metrics, pairwise."""
     found = []
@@ -178,13 +190,7 @@ def test_stopping_on_the_device_is_stopping_on_the_host() -> None:
 
 
 def test_a_skipped_step_changes_no_bit() -> None:
-    policy, rollout = rollout_of(True)
-    _, learner = pair(policy)
-    algorithm = PPO()
-    loss, batch = partial(algorithm.loss, clip=0.2, entropy_weight=0.0), algorithm.estimate(policy, rollout)
-    for _ in range(4):
-        learner.descend(loss, batch)
-    learner.settle()
+    learner, loss, batch = after_some_steps()
     before, updates = learner.state(), learner.updates
     before = {"parameters": before["parameters"].clone(), "moments": copy.deepcopy(before["moments"])}
     assert learner.stop(torch.tensor(True)) is False
@@ -202,13 +208,7 @@ def test_a_skipped_step_changes_no_bit() -> None:
 
 @pytest.mark.parametrize("poison", ["advantage", "target"])
 def test_nothing_moves_from_a_step_on_that_is_not_finite(poison: str) -> None:
-    policy, rollout = rollout_of(True)
-    _, learner = pair(policy)
-    algorithm = PPO()
-    loss, batch = partial(algorithm.loss, clip=0.2, entropy_weight=0.0), algorithm.estimate(policy, rollout)
-    for _ in range(4):
-        learner.descend(loss, batch)
-    learner.settle()
+    learner, loss, batch = after_some_steps()
     good, updates = learner.parameters.clone(), learner.updates
     bad = dataclasses.replace(batch, **{poison: torch.full_like(batch.target, math.nan)})
     learner.descend(loss, bad)
