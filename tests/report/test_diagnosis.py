@@ -31,7 +31,13 @@ def test_entropy_that_collapses(tmp_path: Path):
 
 def test_entropy_of_a_gaussian_that_collapses(tmp_path: Path):
     found = trained(
-        tmp_path, "pendulum", steps=12000, lanes=16, horizon=128, learning_rate=3e-3, ppo={"entropy_weight": -1.0}
+        tmp_path,
+        "pendulum",
+        steps=12000,
+        lanes=16,
+        horizon=128,
+        learning_rate=3e-3,
+        ppo={"entropy_weight": -1.0, "max_kl": None},
     )
     assert found["entropy"].level == "ill"
 
@@ -74,7 +80,8 @@ def test_a_policy_that_learns_with_other_noise_than_it_acted(tmp_path: Path):
 
 
 def test_a_policy_that_was_better_before(tmp_path: Path):
-    found = trained(tmp_path, "cartpole", steps=20000, learning_rate="1e-3:0.1")
+    # It learns first; later steps are hundreds of times too long, with no clip to hold them, whatever the seed.
+    found = trained(tmp_path, "cartpole", steps=30000, learning_rate="1e-3:0.3", ppo={"clip": 10.0})
     assert "fell" in found
     assert "rising" not in found
 
