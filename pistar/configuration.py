@@ -218,15 +218,9 @@ def is_plain(value: Any) -> bool:
 
 
 def to_table(instance: Any) -> dict[str, Any]:
-    """The table that ``build`` turns into an equal instance; None is left out where it is the default, else "none"."""
-    table = {}
-    for field in dataclasses.fields(instance):
-        value = getattr(instance, field.name)
-        if value is not None:
-            table[field.name] = plain(value)
-        elif field.default is not None:
-            table[field.name] = "none"
-    return table
+    """The table that ``build`` turns into an equal instance, over whatever recipe it is layered: None is "none" there."""
+    values = {field.name: getattr(instance, field.name) for field in dataclasses.fields(instance)}
+    return {name: "none" if value is None else plain(value) for name, value in values.items()}
 
 
 def plain(value: Any) -> Any:

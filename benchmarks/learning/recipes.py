@@ -67,9 +67,8 @@ def resolved(arguments: str) -> Experiment:
 def settings(experiment: Experiment) -> dict[str, Any]:
     """Every value that decides what is learned, by its dotted name; absent where it is none."""
     tables = experiment.to_table()
-    return {
-        f"{name}.{key}": value for name in ("algorithm", "policy", "training") for key, value in tables[name].items()
-    }
+    chosen = ("algorithm", "policy", "training")
+    return {f"{name}.{key}": value for name in chosen for key, value in tables[name].items() if value != "none"}
 
 
 def differences(one: Experiment, other: Experiment) -> dict[str, tuple[Any, Any]]:

@@ -34,8 +34,9 @@ class Finished:
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """Every resolved value by its dotted name: "algorithm.clip"."""
-        return {f"{name}.{key}": value for name in TABLES for key, value in mapping(self.tables.get(name)).items()}
+        """Every resolved value by its dotted name: "algorithm.clip"; absent where it is none, as older runs leave it out."""
+        values = ((f"{name}.{key}", value) for name in TABLES for key, value in mapping(self.tables.get(name)).items())
+        return {name: value for name, value in values if value != "none"}
 
     @cached_property
     def records(self) -> list[dict[str, Any]]:

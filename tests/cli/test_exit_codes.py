@@ -62,7 +62,8 @@ def test_ctrl_c_saves_and_the_run_goes_on_as_if_there_had_been_none(started, tmp
 
     toml = run / "experiment.toml"  # the rest of a hundred million steps would take too long
     total = int(steps) + 512
-    toml.write_text(toml.read_text().replace("steps = 100000000\n", f"steps = {total}\nschedule_steps = 100000000\n"))
+    text = toml.read_text().replace("steps = 100000000\n", f"steps = {total}\n")
+    toml.write_text(text.replace('schedule_steps = "none"\n', "schedule_steps = 100000000\n"))
     assert main(["resume", str(run), "--quiet"]) == 0
     whole = f"train CartPole-v1 --steps {total} --schedule-steps 1e8 --checkpoints.every 1000000 {FLAGS} --quiet --out"
     assert main([*whole.split(), str(tmp_path / "whole")]) == 0

@@ -51,6 +51,15 @@ def test_a_label_is_as_short_as_it_can_be(runs: list[Any], tmp_path: Path):
     assert labels([*runs[:3], *other]) in (["horizon 128", "horizon 16"], ["lanes 8", "lanes 32"])
 
 
+def test_a_value_that_is_none_and_one_that_an_older_run_left_out_are_the_same(tmp_path: Path):
+    one, other = (write_run(tmp_path / f"seed-{seed}", seed=seed) for seed in range(2))
+    kept = (other / "experiment.toml").read_text().splitlines()
+    older = [line for line in kept if not line.endswith('= "none"')]
+    assert len(older) < len(kept)
+    (other / "experiment.toml").write_text("\n".join(older))
+    assert labels(named(one, other)) == ["ppo"]
+
+
 def test_settings_that_differ_in_a_late_digit_are_not_one_group(tmp_path: Path):
     paths = [write_run(tmp_path / str(n), tables={"training": {"steps": 1_000_000 + n}}) for n in range(2)]
     assert len(grouped(named(*paths))) == 2
