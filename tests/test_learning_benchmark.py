@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import statistics
 import subprocess
@@ -290,7 +291,9 @@ def test_every_row_has_its_first_seed_before_one_has_its_second(tmp_path, monkey
     seen: list[tuple[str, int]] = []
     monkeypatch.setattr(Sitting, "work", lambda self, _: seen.extend((j.row.name, j.seed) for j in self.jobs))
     rows = {"cartpole": list(SUITES["cartpole"].rows)}
-    chosen = command.parse(["--suite", "cartpole", "--seeds", "5", "3", "--out", str(tmp_path)])
+    chosen = command.parse(
+        ["--suite", "cartpole", "--seeds", "5", "3", "--out", str(tmp_path), "--results", str(tmp_path)]
+    )
     assert command.train(rows, chosen) == []
     names = [each.name for each in SUITES["cartpole"].rows]
     assert seen == [(name, seed) for seed in (5, 3) for name in names]
@@ -314,6 +317,14 @@ def test_the_command_trains_once_and_finds_it_finished_the_next_time(tmp_path, c
     assert (tmp_path / "results/classic.md").read_text() in first
     with pytest.raises(SystemExit, match="other settings"):  # as it would be after a default has changed
         command.main([*words[:-4], "--smoke", "24576", "--out", str(tmp_path)])
+    shutil.rmtree(tmp_path / "classic")
+    command.main(words)
+    third = capsys.readouterr().out
+    assert "started" not in third  # what is kept of a run is enough
+    assert "1 of 1 runs are finished" in third
+    (tmp_path / "results/learning/classic/CartPole-v1-ppo.json").unlink()
+    command.main(words)
+    assert "seed 0: started" in capsys.readouterr().out
 
 
 def test_rows_are_found_by_the_words_of_their_names():

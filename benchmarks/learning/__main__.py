@@ -5,8 +5,8 @@
     python -m benchmarks.learning --suite mujoco --pages
     python -m benchmarks.learning parity NEW REFERENCE --random HalfCheetah-v5=-280
 
-Runs are directories under --out. Called again, it skips what is finished, resumes what was begun and starts the rest; when time
-is up, or on Ctrl-C, the runs under way are saved and the pages written of what there is. Rows go to
+Runs are directories under --out. Called again, it skips what is finished or kept, resumes what was begun and starts the rest; when
+time is up, or on Ctrl-C, the runs under way are saved and the pages written of what there is. Rows go to
 benchmarks/results/learning/SUITE/ROW.json, pages and pictures to benchmarks/results/SUITE.md and SUITE.png.
 """
 
@@ -101,14 +101,16 @@ def train(rows: dict[str, list[Row]], chosen: argparse.Namespace) -> list[str]:
             print(f"sb3-contrib's rows are left out: {reason}", flush=True)
             rows = {name: [row for row in some if row.column != "peer"] for name, some in rows.items()}
     rounds = itertools.zip_longest(*(jobs(name, some, chosen) for name, some in rows.items()), fillvalue=[])
-    queue = [job for turn in rounds for some in turn for job in some]
+    every = [job for turn in rounds for some in turn for job in some]
+    suite_of = {row.name: name for name, some in rows.items() for row in some}
+    kept = {row.name: kept_seeds(name, row, chosen) for name, some in rows.items() for row in some}
+    queue = [job for job in every if job.seed not in kept[job.row.name]]
     stale = [f"{job.path}: {'; '.join(changed)}" for job in queue if (changed := job.changed())]
     if stale:
         raise SystemExit(
             "these runs were made with other settings than they would be made with now; remove them, or choose another --out:\n"
             + "\n".join(stale)
         )
-    suite_of = {row.name: name for name, some in rows.items() for row in some}
     lock = threading.Lock()
 
     def done(job: Job) -> None:
@@ -120,12 +122,18 @@ def train(rows: dict[str, list[Row]], chosen: argparse.Namespace) -> list[str]:
     with alone(chosen.out):
         sitting = Sitting(queue, chosen.time, str(chosen.peer), done)
         sitting.work(chosen.runs)
-    finished = sum(job.state == "finished" for job in queue)
+    finished = len(every) - sum(job.state != "finished" for job in queue)
     print(
-        f"{finished} of {len(queue)} runs are finished{'' if finished == len(queue) else '; call again to go on'}",
+        f"{finished} of {len(every)} runs are finished{'' if finished == len(every) else '; call again to go on'}",
         flush=True,
     )
     return sitting.failed
+
+
+def kept_seeds(name: str, row: Row, chosen: argparse.Namespace) -> set[int]:
+    """The seeds of a row that need not be run again, whether their directories are still there or not."""
+    kept = results.load(results.file_of(chosen.results, name, row), row)
+    return {outcome.seed for outcome in kept.outcomes} if kept is not None and results.is_current(kept, row) else set()
 
 
 # ---- results ---------------------------------------------------------------------------------------------------------

@@ -1,7 +1,8 @@
 """What is kept of the runs: one small JSON file a row, in which seeds of several sittings come together.
 
 A seed that was run again replaces the earlier one. Where the settings of a row have changed since, the seeds that are kept from
-before are dropped, since a mean over both would be one of nothing. The directories of the runs may be deleted afterwards.
+before are dropped, since a mean over both would be one of nothing. The directories of the runs may be deleted afterwards: a seed
+that is kept is not run again, unless its file is deleted.
 """
 
 from __future__ import annotations
@@ -41,10 +42,15 @@ def settings_of(row: Row) -> dict[str, Any] | None:
     return {name: value for name, value in found.items() if name not in recipes.OWN_COURSE}
 
 
+def is_current(kept: Result, row: Row) -> bool:
+    """Whether what is kept was made with the settings that the row has now."""
+    return kept.command == row.command and kept.settings == settings_of(row)
+
+
 def merged(row: Row, kept: Result | None, fresh: list[Outcome]) -> Result:
     """``kept`` with the seeds of ``fresh`` put in."""
     now = settings_of(row)
-    if kept is None or (fresh and (kept.settings != now or kept.command != row.command)):
+    if kept is None or (fresh and not is_current(kept, row)):
         return Result(row, in_order(fresh), now, row.command)
     if not fresh:
         return kept
