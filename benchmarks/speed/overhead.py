@@ -40,7 +40,7 @@ def session_of(task: str, threads: int) -> training.Session:
         horizon=HORIZON,
         threads=threads,
         warm_up=0,
-        ppo={"epochs": EPOCHS, "minibatch": MINIBATCH, "recompute_advantages": False},
+        ppo={"epochs": EPOCHS, "minibatch": MINIBATCH, "recompute_advantages": False, "max_kl": None},
     )
     session = training.Session(experiment)
     torch.set_num_threads(1)  # of torch; the simulator has its own

@@ -36,6 +36,8 @@ class PPO(Algorithm):
     summary: ClassVar[str] = "epochs of minibatches on a clipped surrogate; the default"
     paper: ClassVar[str] = "Schulman et al. 2017, arXiv:1707.06347"
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        # Ten epochs over some hundred observations can move the policy further than the clip answers for.
+        "continuous": {"algorithm": {"max_kl": 0.03}},
         "discrete": {
             "algorithm": {"epochs": 4, "minibatch": 256, "entropy_weight": 0.01, "normalize_advantages": True},
             "training": {"lanes": 8, "horizon": 128, "learning_rate": {"from": 1e-3, "to": 0.0}},

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from pistar import configuration
 from pistar.cli import request
 from pistar.errors import UsageError
 from pistar.experiment import Experiment
@@ -52,6 +53,15 @@ def test_the_file_may_choose_the_algorithm_and_a_flag_another_one(tmp_path: Path
     assert other.algorithm.trace == 0.95  # nothing of another kind's table leaks in
     with pytest.raises(UsageError, match="but 'a2c' is chosen"):
         asked("cartpole --ppo.clip 0.1 --config", file)
+
+
+def test_what_was_turned_off_stays_off_where_the_runs_file_is_the_config(tmp_path: Path):
+    file = tmp_path / "experiment.toml"
+    assert asked("pendulum").algorithm.max_kl == 0.03  # the algorithm's recipe for continuous actions
+    off = asked("pendulum --ppo.max-kl none")
+    assert off.algorithm.max_kl is None
+    file.write_text(configuration.to_toml(off.to_table()))
+    assert asked("pendulum --config", file) == off
 
 
 def test_the_task_of_the_command_line_wins_over_the_files(run: Path):

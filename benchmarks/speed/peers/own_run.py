@@ -14,7 +14,12 @@ import pistar
 from pistar import training  # noqa: F401 (what a call of train imports)
 
 IMPORTED = time.perf_counter() - measure.BEGAN
-PPO = {"recompute_advantages": False, "normalize_advantages": True, "value_weight": 0.5}  # as the peers learn
+PPO = {  # as the peers learn: all the epochs, whatever the divergence
+    "recompute_advantages": False,
+    "normalize_advantages": True,
+    "value_weight": 0.5,
+    "max_kl": None,
+}
 
 
 def report(
