@@ -18,7 +18,7 @@ from pistar.doctor import Diagnosis, Finding, examine
 from pistar.doctor.running import workers_pay
 from pistar.envs.environment import Environment
 from pistar.envs.gym_lanes import GymnasiumLanes
-from pistar.errors import UnknownName, UsageError
+from pistar.errors import UnknownName, UnsupportedSpace, UsageError
 
 
 class Sound(gymnasium.Env[Any, Any]):
@@ -503,6 +503,41 @@ def test_native_environments_are_held_to_their_contract() -> None:
     assert faults(sound) == [], sound.to_text()
     assert [finding.topic for finding in faults(broken)] == ["contract"]
     assert "restore" in faults(broken)[0].text
+
+
+class Forbidding(gymnasium.Env[Any, Any]):
+    """Every other choice of four is forbidden, by turns; what is forbidden raises."""
+
+    observation_space = spaces.Dict({"action_mask": spaces.MultiBinary(4), "time": spaces.Box(0, 50, (1,))})
+    action_space = spaces.Discrete(4)
+
+    def _observed(self) -> dict[str, Any]:
+        mask = np.array([k % 2 == self.time % 2 for k in range(4)], np.int8)
+        return {"action_mask": mask, "time": np.array([self.time], np.float32)}
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.time = int(self.np_random.integers(2))
+        return self._observed(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        if action % 2 != self.time % 2:
+            raise ValueError(f"{action} is forbidden")
+        self.time += 1
+        return self._observed(), float(action == 1), self.time >= 20, False, {}
+
+
+def test_only_allowed_actions_are_tried_where_the_mask_is_named() -> None:
+    blind = examine(Forbidding, steps=60, render=False)
+    assert "look again with --mask action_mask" in faults(blind)[0].advice
+    seeing = examine(Forbidding, steps=60, render=False, mask="action_mask")
+    assert faults(seeing) == [], seeing.to_text()
+    with pytest.raises(UnknownName, match="action_mask"):
+        examine(Forbidding, mask="mask")
+    with pytest.raises(UnsupportedSpace, match="no dict"):
+        examine("CartPole-v1", mask="mask")
+    with pytest.raises(UsageError, match="says by itself"):
+        examine("masked-grid", mask="mask")
 
 
 # ---- the command -----------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from pistar.cli import flags
 from pistar.errors import EnvironmentFailure, UsageError
 
 USAGE = """
-usage: pistar doctor TARGET [--steps N] [--seed S] [--json] [--flag value ...]
+usage: pistar doctor TARGET [--steps N] [--seed S] [--mask ENTRY] [--json] [--flag value ...]
 
 Examine an environment: a Gymnasium id (CartPole-v1), module:Class of your own, or one of `pistar tasks`. It is played
 at random, replayed and timed; every fault is named with lane and step and what to do. The last line is the verdict.
@@ -27,6 +27,7 @@ class Options:
     seed: int = 0  # of the episodes' starts and of the random actions
     json: bool = False  # print one JSON object instead of a list
     render: bool = True  # try whether it can draw a frame
+    mask: str | None = None  # entry of a Dict observation that says which choices are allowed; none: all are
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -60,6 +61,7 @@ def main(arguments: list[str]) -> int:
         seed=options.seed,
         options=parsed.values.get("gymnasium", {}).get("options"),
         render=options.render,
+        mask=options.mask,
     )
     print(json.dumps(diagnosis.to_json()) if options.json else diagnosis.to_text())
     return 0 if diagnosis.healthy else EnvironmentFailure.exit_code

@@ -37,11 +37,14 @@ def examine(
     seed: int = 0,
     options: dict[str, Any] | None = None,
     render: bool = True,
+    mask: str | None = None,
 ) -> Diagnosis:
     """All findings about a Gymnasium id, ``module:Class``, a registered task or a callable that makes an environment.
 
     ``steps`` random steps are taken on each of two lanes. ``options`` are keyword arguments of the environment's
-    constructor. Raises UsageError (or a kind of it) where no environment can be made of ``target``.
+    constructor. ``mask`` is the entry of the observation that says which choices are allowed; a world of pistar's own contract
+    names it by itself. Raises UsageError (or a kind of it) where no environment can be made of ``target``, or where there is no
+    such entry.
     """
     # Imported here: it imports torch, which `pistar doctor --help` does without.
     from pistar.testing.environments.examination import reseeded_streams
@@ -49,6 +52,8 @@ def examine(
     diagnosis = Diagnosis(targets.name_of(target))
     with calm(), reseeded_streams(None):
         native = native_maker(target, options or {})
+        if native is not None and mask is not None:
+            raise UsageError(f"mask: {diagnosis.target} says by itself which choices are allowed; leave it out")
         if native is not None:
             from pistar.doctor.native import examine_native
             from pistar.doctor.symmetry import examine_symmetries
@@ -57,7 +62,7 @@ def examine(
             guarded(diagnosis, "contract", lambda: examine_native(diagnosis, native, steps, seed, native.agents))
             guarded(diagnosis, "symmetry", lambda: examine_symmetries(diagnosis, target, native, seed))
         else:
-            examine_gymnasium(diagnosis, target, steps, seed, dict(options or {}), render)
+            examine_gymnasium(diagnosis, target, steps, seed, dict(options or {}), render, mask)
     return diagnosis
 
 
@@ -126,7 +131,13 @@ def resolved(target: targets.Target) -> Any:
 
 
 def examine_gymnasium(
-    diagnosis: Diagnosis, target: targets.Target, steps: int, seed: int, options: dict[str, Any], render: bool
+    diagnosis: Diagnosis,
+    target: targets.Target,
+    steps: int,
+    seed: int,
+    options: dict[str, Any],
+    render: bool,
+    mask: str | None = None,
 ) -> None:
     """All findings about a raw Gymnasium environment."""
 
@@ -134,22 +145,28 @@ def examine_gymnasium(
         return targets.make(target, options)
 
     environment = made("the environment", make)
+    if mask is not None:
+        from pistar.heads import action_head, require_mask
+
+        require_mask(environment.observation_space, mask, action_head(environment.action_space))
     layouts = declared.check_spaces(diagnosis, environment)
     if hasattr(environment.action_space, "sample"):
-        examine_play(diagnosis, make, layouts[0], steps, seed)
+        examine_play(diagnosis, make, layouts[0], steps, seed, mask)
     if render:
         guarded(diagnosis, "render", lambda: running.check_drawing(diagnosis, environment, target, options))
     guarded(diagnosis, "close", lambda: running.check_closing(diagnosis, make))
     repeating.quietly_close(environment)
 
 
-def examine_play(diagnosis: Diagnosis, make: playing.Make, layout: Any, steps: int, seed: int) -> None:
+def examine_play(
+    diagnosis: Diagnosis, make: playing.Make, layout: Any, steps: int, seed: int, mask: str | None
+) -> None:
     """Whatever needs steps to be seen."""
     lanes: list[playing.Lane] = []
     guarded(
         diagnosis,
         "interface",
-        lambda: lanes.extend(playing.play(diagnosis, make, layout, LANES, steps, seed, PLAY_SECONDS)),
+        lambda: lanes.extend(playing.play(diagnosis, make, layout, LANES, steps, seed, PLAY_SECONDS, mask)),
     )
     taken = sum(len(lane.step_seconds) for lane in lanes)
     if not taken:
@@ -161,7 +178,7 @@ def examine_play(diagnosis: Diagnosis, make: playing.Make, layout: Any, steps: i
     checks: dict[str, Callable[[], None]] = {
         "reward": lambda: ends.check_rewards(diagnosis, lanes),
         "episodes": lambda: ends.check_ends(diagnosis, lanes[0].environment, lanes),
-        "randomness": lambda: repeating.check_global_randomness(diagnosis, make, seed),
+        "randomness": lambda: repeating.check_global_randomness(diagnosis, make, seed, mask),
         "seeding": lambda: repeating.check_seeds(diagnosis, make),
         "restoring": lambda: repeating.check_restoring(diagnosis, make, lanes),
         "after the end": lambda: running.check_after_the_end(diagnosis, make, lanes),

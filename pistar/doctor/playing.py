@@ -19,6 +19,7 @@ from pistar.doctor import outcomes
 from pistar.doctor.findings import Diagnosis, Place
 from pistar.envs.layout import Layout
 from pistar.seeding import derive, episode_seed
+from pistar.tree import map_leaves
 
 Make = Callable[[], Any]  # a new environment
 ATTEMPTS = 3  # a lane that raised starts a new episode so many times
@@ -47,13 +48,37 @@ class Episode:
         return self.terminated or self.truncated
 
 
+@dataclass(frozen=True)
+class Actions:
+    """Random actions from a stream of their own; allowed ones where an entry of the observation, ``mask``, says which."""
+
+    space: Any  # a seeded copy of the environment's
+    mask: str | None = None
+
+    @staticmethod
+    def of(environment: Any, seed: int, lane: int, mask: str | None) -> Actions:
+        """Those of a lane."""
+        space = copy.deepcopy(environment.action_space)
+        space.seed(derive(seed, "doctor", lane) % 2**31)
+        return Actions(space, mask)
+
+    def draw(self, observation: Any) -> Any:
+        """One action, as pistar's adapter gives it."""
+        if self.mask is None:
+            return as_given(self.space.sample())
+        from pistar.envs.allowed import mask_in, sample  # imports torch
+
+        allowed = map_leaves(lambda x: np.asarray(x) > 0, mask_in(observation, self.mask))
+        return as_given(sample(self.space, allowed))
+
+
 @dataclass
 class Lane:
     """One environment at play."""
 
     number: int
     environment: Any
-    sampler: Any  # a seeded copy of the action space
+    random: Actions
     episodes: list[Episode] = field(default_factory=list)
     step_seconds: list[float] = field(default_factory=list)
     reset_seconds: list[float] = field(default_factory=list)
@@ -67,13 +92,20 @@ class Lane:
 
 
 def play(
-    diagnosis: Diagnosis, make: Make, layout: Layout | None, lanes: int, steps: int, seed: int, seconds: float
+    diagnosis: Diagnosis,
+    make: Make,
+    layout: Layout | None,
+    lanes: int,
+    steps: int,
+    seed: int,
+    seconds: float,
+    mask: str | None = None,
 ) -> list[Lane]:
     """``lanes`` environments, stepped in turn with random actions until ``steps`` each or ``seconds`` in all."""
     playing = []
     for number in range(lanes):
         environment = make()
-        playing.append(Lane(number, environment, seeded_sampler(environment, seed, number)))
+        playing.append(Lane(number, environment, Actions.of(environment, seed, number, mask)))
     going, deadline = list(playing), time.perf_counter() + seconds
     for taken in range(steps):
         if taken >= 50 and time.perf_counter() > deadline:
@@ -90,13 +122,6 @@ def play(
                 if lane.episodes:
                     lane.episodes[-1].broken = True
     return playing
-
-
-def seeded_sampler(environment: Any, seed: int, lane: int) -> Any:
-    """A copy of the action space with a random stream of its own."""
-    space = copy.deepcopy(environment.action_space)
-    space.seed(derive(seed, "doctor", lane) % 2**31)
-    return space
 
 
 def begin(diagnosis: Diagnosis, lane: Lane, layout: Layout | None, seed: int) -> None:
@@ -138,13 +163,15 @@ def _advice_for_reset(lane: Lane, error: BaseException) -> str:
 def advance(diagnosis: Diagnosis, lane: Lane, layout: Layout | None) -> None:
     """Take one random step; raises Stuck."""
     place, episode = lane.place, lane.episodes[-1]
-    action = as_given(lane.sampler.sample())
+    assert lane.previous is not None  # since the episode has begun
+    action = lane.random.draw(lane.previous[0])
     kept = copy.deepcopy(action)
     started = time.perf_counter()
     try:
         outcome = lane.environment.step(action)
     except (Exception, SystemExit) as error:
-        advice = f"the action was {kept!r:.80}, a sample of action_space; step must take every such value"
+        which = "a sample of action_space" if lane.random.mask is None else f"which {lane.random.mask!r} allows"
+        advice = f"the action was {kept!r:.80}, {which}; step must take every such value{_advice_on_masks(lane)}"
         diagnosis.fail("interface", f"step {raised(error)}", advice, place, "step")
         raise Stuck from error
     lane.step_seconds.append(time.perf_counter() - started)
@@ -163,6 +190,13 @@ def advance(diagnosis: Diagnosis, lane: Lane, layout: Layout | None) -> None:
         float(reward) if np.ndim(reward) == 0 and isinstance(reward, float | int | np.number | np.bool_) else np.nan
     )
     episode.terminated, episode.truncated = bool(terminated), bool(truncated)
+
+
+def _advice_on_masks(lane: Lane) -> str:
+    """Where nobody said so, but an observation has what may be a mask."""
+    observation = lane.previous[0] if lane.previous is not None and lane.random.mask is None else None
+    names = [name for name in observation if "mask" in str(name).lower()] if isinstance(observation, Mapping) else []
+    return f"; if {names[0]!r} forbids some at times, look again with --mask {names[0]}" if names else ""
 
 
 def _check_buffer(diagnosis: Diagnosis, lane: Lane, observation: Any, place: Place) -> None:

@@ -10,7 +10,7 @@ import copy
 from typing import Any
 
 from pistar.doctor.findings import Diagnosis, Place
-from pistar.doctor.playing import Episode, Lane, Make, as_given, digest, seeded_sampler
+from pistar.doctor.playing import Actions, Episode, Lane, Make, digest
 
 SEEDS = (11, 12, 13, 14, 15)
 STEPS = 150  # of a lane that are played again
@@ -47,7 +47,7 @@ def start(environment: Any, seed: int) -> bytes:
     return digest(environment.reset(seed=seed)[0])
 
 
-def check_global_randomness(diagnosis: Diagnosis, make: Make, seed: int) -> None:
+def check_global_randomness(diagnosis: Diagnosis, make: Make, seed: int, mask: str | None = None) -> None:
     """Does it draw from, or reseed, the random streams that belong to the whole process?"""
     # Imported here: it imports torch.
     from pistar.testing.environments.examination import global_streams, reseeded_streams
@@ -56,7 +56,7 @@ def check_global_randomness(diagnosis: Diagnosis, make: Make, seed: int) -> None
         before = global_streams()
         environment = make()
         try:
-            sampler = seeded_sampler(environment, seed, 0)
+            random, observation = Actions.of(environment, seed, 0, mask), None
             calls, over, step = ["the constructor"], True, -1
             for _ in range(WATCHED):
                 now = global_streams()
@@ -65,11 +65,11 @@ def check_global_randomness(diagnosis: Diagnosis, make: Make, seed: int) -> None
                     _blame(diagnosis, moved[0], calls[-1], step)
                     return
                 if over:
-                    environment.reset(seed=seed)
+                    observation, _ = environment.reset(seed=seed)
                     calls.append("reset")
                     over, step = False, -1
                 else:
-                    _, _, terminated, truncated, _ = environment.step(as_given(sampler.sample()))
+                    observation, _, terminated, truncated, _ = environment.step(random.draw(observation))
                     calls.append("step")
                     over, step = bool(terminated or truncated), step + 1
             diagnosis.ok("randomness", "the global streams of random, numpy and torch are left alone")

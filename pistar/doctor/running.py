@@ -9,7 +9,7 @@ import sys
 from typing import Any
 
 from pistar.doctor.findings import Diagnosis, Place
-from pistar.doctor.playing import Lane, Make, as_given, raised, seeded_sampler
+from pistar.doctor.playing import Lane, Make, raised
 from pistar.doctor.repeating import quietly_close
 from pistar.envs import pace
 
@@ -46,8 +46,7 @@ def check_after_the_end(diagnosis: Diagnosis, make: Make, lanes: list[Lane]) -> 
             return  # it does not repeat, which `restoring` reports
         place = Place(lane.number, 0, len(episode.actions))
         try:
-            sampler = seeded_sampler(environment, 0, lane.number)
-            _, _, still_terminated, still_truncated, _ = environment.step(as_given(sampler.sample()))
+            _, _, still_terminated, still_truncated, _ = environment.step(episode.actions[-1])
         except (Exception, SystemExit) as error:
             diagnosis.ok("after the end", f"a further step raises {type(error).__name__}, as it should")
         else:

@@ -31,7 +31,7 @@ def random_action(space: Space, lanes: int, device: torch.device, mask: Tree = N
         samples = [space.sample() for _ in range(lanes)]
     else:
         rows = map_leaves(lambda x: x.cpu().numpy() > 0, mask)
-        samples = [_sample(space, map_leaves(lambda x, lane=lane: x[lane], rows)) for lane in range(lanes)]
+        samples = [sample(space, map_leaves(lambda x, lane=lane: x[lane], rows)) for lane in range(lanes)]
     return map_leaves(lambda *x: torch.as_tensor(np.stack(x)).to(device), samples[0], *samples[1:])
 
 
@@ -58,14 +58,14 @@ def random_steps(
     return together, torch.stack(rewards), torch.stack(ended), torch.stack(valid)
 
 
-def _sample(space: Space, allowed: Tree) -> Any:
-    """One element of the space; ``allowed`` holds bools, None for a free part."""
+def sample(space: Space, allowed: Tree) -> Any:
+    """One element of the space, from its own random stream; ``allowed`` holds bools of one lane, None for a free part."""
     if allowed is None:
         return space.sample()
     if isinstance(space, spaces.Dict):
-        return {name: _sample(part, _part(allowed, name)) for name, part in space.spaces.items()}
+        return {name: sample(part, _part(allowed, name)) for name, part in space.spaces.items()}
     if isinstance(space, spaces.Tuple):
-        return tuple(_sample(part, _part(allowed, index)) for index, part in enumerate(space.spaces))
+        return tuple(sample(part, _part(allowed, index)) for index, part in enumerate(space.spaces))
     if isinstance(space, spaces.Discrete):
         return space.start + space.dtype.type(_one_of(allowed.reshape(-1), space.np_random))
     if isinstance(space, spaces.MultiDiscrete):

@@ -16,6 +16,7 @@ from pistar.envs.cartpole import CartPole
 from pistar.envs.environment import Environment, Spaces
 from pistar.envs.gym_lanes import GymnasiumLanes
 from pistar.envs.native import NativeEnvironment, Transition, World
+from pistar.envs.puzzles.grid import Grid
 from pistar.envs.wrappers import ActionDelay, FrameStack, ObservationNoise, TimeLimit, neutral_action
 from pistar.errors import UnsupportedSpace, UsageError
 from pistar.testing import check_environment
@@ -179,6 +180,10 @@ def test_what_cannot_be_wrapped_is_refused() -> None:
     ):
         with pytest.raises(UsageError, match="expected"):
             wrong()
+    masked = Grid(1, torch.device("cpu"))
+    assert ActionDelay(masked, 0).mask is not None
+    with pytest.raises(UsageError, match="forbidden by then"):
+        ActionDelay(masked, 1)
     saved = Counter(1)
     saved.reset(0)
     with pytest.raises(UsageError, match="not saved by FrameStack"):
