@@ -142,7 +142,11 @@ def automatic_labels(members: Sequence[Sequence[Finished]], apart: Sequence[Mapp
             break  # only several at once would tell more: the labels are numbered below
         chosen.append(best)
         names.remove(best)
-    labels = [", ".join(_phrase(name, table[name]) for name in chosen if table[name] != ABSENT) for table in apart]
+    labels = []
+    for table in apart:
+        there = {name: table[name] for name in chosen if table[name] != ABSENT}
+        named = there or dict.fromkeys(chosen, "none")  # where only others have what tells the groups apart
+        labels.append(", ".join(_phrase(name, value) for name, value in named.items()))
     return [label if labels.count(label) == 1 else f"{label} ({n})".strip() for n, label in enumerate(labels, start=1)]
 
 

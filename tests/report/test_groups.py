@@ -60,6 +60,12 @@ def test_a_value_that_is_none_and_one_that_an_older_run_left_out_are_the_same(tm
     assert labels(named(one, other)) == ["ppo"]
 
 
+def test_a_group_that_turned_something_off_is_called_by_that(tmp_path: Path):
+    stops = {"algorithm": {"kind": "ppo", "max_kl": 0.03}}
+    one, other = write_run(tmp_path / "stops", tables=stops), write_run(tmp_path / "goes-on")
+    assert labels(named(one, other)) == ["max kl 0.03", "max kl none"]
+
+
 def test_settings_that_differ_in_a_late_digit_are_not_one_group(tmp_path: Path):
     paths = [write_run(tmp_path / str(n), tables={"training": {"steps": 1_000_000 + n}}) for n in range(2)]
     assert len(grouped(named(*paths))) == 2
