@@ -93,8 +93,8 @@ def leaf_spaces(space: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
 def large_updates(run: Finished) -> Finding | None:
     """Updates that move the policy further than the samples they come from can tell."""
     kl, clipped = series(run, "update/kl"), series(run, "update/clip_fraction")
-    allowed = [finite(run.settings.get(f"algorithm.{name}")) or 0.0 for name in ("wanted_kl", "max_kl")]
-    limit = max(FAR, 2 * max(allowed))  # whoever asks for large steps gets them
+    allowed = max(finite(run.settings.get(f"algorithm.{name}")) or 0.0 for name in ("wanted_kl", "max_kl"))
+    limit = 2 * allowed if allowed >= FAR else FAR  # whoever asks for large steps gets them; a default does not ask
     worst = max((float(np.median(part)) for part in quarters(kl)), default=0.0)
     worst_clip = max((float(np.median(part)) for part in quarters(clipped)), default=0.0)
     if worst <= limit and worst_clip <= CLIPPED:
