@@ -83,7 +83,13 @@ def details(results: Sequence[Result], seeds: int) -> str:
             f"{len(outcomes)}" if len(outcomes) >= seeds else f"{len(outcomes)} of {seeds}",
         )
         lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join([*lines, "", "Seconds are medians over seeds, of training on one core, evaluations excluded."])
+    return "\n".join(
+        [
+            *lines,
+            "",
+            "Seconds are medians over seeds, of training on one core, evaluations excluded; other work on the machine lengthens them.",
+        ]
+    )
 
 
 def asked(result: Result, results: Sequence[Result], seeds: int) -> str:

@@ -197,8 +197,7 @@ SUITES = {
         tuple(mujoco_rows()),
         FRESH,
         "A million steps; every 20,000 of them 20 deterministic episodes are played (100 on Reacher). A seed's score is the mean of "
-        "its last 10 evaluations. Machines of unlike speed had other work beside these runs, which their seconds tell; on a quiet one "
-        "HalfCheetah takes 53 s and Reacher 48 s ([earlier runs](ppo-mujoco.md)).",
+        "its last 10 evaluations.",
     ),
     "classic": Suite(
         "The family on classic control",
