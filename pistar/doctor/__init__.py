@@ -137,7 +137,7 @@ def examine_gymnasium(
     seed: int,
     options: dict[str, Any],
     render: bool,
-    mask: str | None = None,
+    mask: str | None,
 ) -> None:
     """All findings about a raw Gymnasium environment."""
 
