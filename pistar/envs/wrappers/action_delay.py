@@ -24,12 +24,12 @@ class ActionDelay(Wrapper):
         super().__init__(environment)
         if steps < 0:
             raise UsageError(f"actions are delayed by {steps} steps, expected at least 0")
+        require_own_time(environment, "a delay of actions")
         if steps and environment.mask is not None:
             raise UsageError(
                 f"{environment.name} says which actions are allowed now, but one that is executed {steps} steps later may be "
                 "forbidden by then; leave the delay out, or delay the actions in the environment itself, where its mask can follow"
             )
-        require_own_time(environment, "a delay of actions")
         neutral = neutral_action(self.spaces.action)
         self._neutral = map_leaves(lambda x: x.expand(self.lanes, *x.shape).to(self.device), neutral)
         self.steps = steps
