@@ -19,7 +19,7 @@ from pistar.algorithms import advantages, critic, natural_step
 from pistar.algorithms.algorithm import Algorithm, AlgorithmState, Loss, Metrics
 from pistar.algorithms.metrics import explained_variance
 from pistar.ranges import searched
-from pistar.schedules import Schedule
+from pistar.schedules import Schedule, constant
 
 if TYPE_CHECKING:
     from pistar.learner import Learner
@@ -41,8 +41,8 @@ class NPG(Algorithm):
     discount: float = searched(0.99, 0.9, 0.999, scale="complement")  # γ: weight of the reward one step later
     trace: float = searched(0.95, 0.8, 1.0)  # λ of generalised advantage estimation
     step: Schedule | None = None  # η: fixed length of the step along F⁻¹ g; none: as max_kl has it
-    max_kl: float = searched(
-        0.01, 0.001, 0.1, scale="log"
+    max_kl: Schedule = searched(
+        constant(0.01), 0.001, 0.1, scale="log"
     )  # δ: mean KL divergence of a step as F foresees it, nats; where step is none
     damping: float = searched(
         0.1, 0.01, 1.0, scale="log"
@@ -88,4 +88,4 @@ class NPG(Algorithm):
         """η, where ``curvature`` is xᵀ(F + damping · I)x of the direction x = F⁻¹ g."""
         if self.step is not None:
             return self.step.at(progress)
-        return float((2 * self.max_kl / curvature) ** 0.5) if curvature > 0 else 0.0
+        return float((2 * self.max_kl.at(progress) / curvature) ** 0.5) if curvature > 0 else 0.0

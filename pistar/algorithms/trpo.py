@@ -20,6 +20,7 @@ from pistar.algorithms import advantages, critic, natural_step
 from pistar.algorithms.algorithm import Algorithm, AlgorithmState, Loss, Metrics
 from pistar.algorithms.metrics import explained_variance
 from pistar.ranges import searched
+from pistar.schedules import Schedule, constant
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,8 +43,8 @@ class TRPO(Algorithm):
 
     discount: float = searched(0.99, 0.9, 0.999, scale="complement")  # γ: weight of the reward one step later
     trace: float = searched(0.95, 0.8, 1.0)  # λ of generalised advantage estimation
-    max_kl: float = searched(
-        0.01, 0.001, 0.1, scale="log"
+    max_kl: Schedule = searched(
+        constant(0.01), 0.001, 0.1, scale="log"
     )  # δ: bound on the mean KL divergence from the acting policy, nats
     damping: float = searched(
         0.1, 0.01, 1.0, scale="log"
@@ -79,12 +80,13 @@ class TRPO(Algorithm):
         batch = self.estimate(learner.policy, experience)
         explained, batch = explained_variance(batch), natural_step.standardized(batch)
         x, curvature, before = natural_step.direction(learner, self.loss, batch, self.conjugate_steps, self.damping)
-        length = (2 * self.max_kl / curvature) ** 0.5 if curvature > 0 else 0.0
-        moved = self.search(learner, batch, length * x, before["surrogate"])
+        bound = self.max_kl.at(progress)
+        length = (2 * bound / curvature) ** 0.5 if curvature > 0 else 0.0
+        moved = self.search(learner, batch, length * x, before["surrogate"], bound)
         fitted = critic.fit(learner, batch, self.epochs, self.minibatch)
         return state, {**before, **moved, **fitted, "explained_variance": explained}
 
-    def search(self, learner: Learner, batch: Batch, step: Tensor, before: float) -> Metrics:
+    def search(self, learner: Learner, batch: Batch, step: Tensor, before: float, bound: float) -> Metrics:
         """Move the actor along ``step`` as far as is allowed; what that made of KL and surrogate."""
         from pistar import natural_gradient  # here, so that listings need no torch
 
@@ -99,7 +101,7 @@ class TRPO(Algorithm):
             surrogate = objectives.importance_weighted(log_prob, batch.log_prob, batch.advantage, batch.weight)
             found["improvement"] = float(surrogate) - before
             found["kl"] = natural_gradient.mean_kl(old, now, batch.weight)
-            return found["kl"] <= self.max_kl and found["improvement"] > 0
+            return found["kl"] <= bound and found["improvement"] > 0
 
         fraction = natural_gradient.backtrack(accept, self.line_search, self.shrink)
         if fraction == 0.0:

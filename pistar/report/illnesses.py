@@ -90,10 +90,16 @@ def leaf_spaces(space: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
         yield kind, math.prod(n for n in shape if isinstance(n, int)) if isinstance(shape, list) else 1
 
 
+def largest(value: Any) -> float:
+    """The number, or the greater end of a schedule; 0 for what is neither."""
+    ends = (value.get("from"), value.get("to")) if isinstance(value, Mapping) else (value,)
+    return max(finite(end) or 0.0 for end in ends)
+
+
 def large_updates(run: Finished) -> Finding | None:
     """Updates that move the policy further than the samples they come from can tell."""
     kl, clipped = series(run, "update/kl"), series(run, "update/clip_fraction")
-    allowed = max(finite(run.settings.get(f"algorithm.{name}")) or 0.0 for name in ("wanted_kl", "max_kl"))
+    allowed = max(largest(run.settings.get(f"algorithm.{name}")) for name in ("wanted_kl", "max_kl"))
     limit = 2 * allowed if allowed >= FAR else FAR  # whoever asks for large steps gets them; a default does not ask
     worst = max((float(np.median(part)) for part in quarters(kl)), default=0.0)
     worst_clip = max((float(np.median(part)) for part in quarters(clipped)), default=0.0)

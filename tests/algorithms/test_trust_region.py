@@ -22,7 +22,7 @@ from pistar.learner import Learner
 from pistar.objectives import standardize
 from pistar.policy import ActorCritic, Policy
 from pistar.rollout import Rollout
-from pistar.schedules import constant
+from pistar.schedules import constant, linear
 from pistar.session import Session
 from pistar.tasks.task import Actions
 from pistar.testing import check_algorithm
@@ -99,7 +99,7 @@ def actor(policy: Policy) -> Tensor:
 
 @pytest.mark.parametrize("max_kl", [1e-5, 0.01, 0.3])
 def test_every_step_of_trpo_keeps_the_exact_mean_divergence_within_its_bound(actions: Actions, max_kl: float) -> None:
-    algorithm, accepted, far = TRPO(max_kl=max_kl), 0, 0
+    algorithm, accepted, far = TRPO(max_kl=constant(max_kl)), 0, 0
     with opened(algorithm, actions) as running:
         for before, after, rollout, metrics in updates(running, 12):
             found = mean_kl(before, after, rollout)
@@ -119,9 +119,18 @@ def test_every_step_of_trpo_keeps_the_exact_mean_divergence_within_its_bound(act
     assert far >= 3  # or the bound would say nothing
 
 
+def test_a_bound_that_falls_is_that_of_each_update(actions: Actions) -> None:
+    bound, count = linear(0.3, 1e-4), 12
+    with opened(TRPO(max_kl=bound), actions, schedule_steps=count * SMALL["lanes"] * SMALL["horizon"]) as running:
+        found = [mean_kl(*rest) / bound.at(k / count) for k, (*rest, _) in enumerate(updates(running, count))]
+    assert max(found) <= SLACK
+    assert sum(ratio > 0.1 for ratio in found) >= 3
+    assert max(found[8:]) > 0.1  # where the first bound would be far away
+
+
 def test_a_step_that_the_quadratic_form_makes_too_long_is_shortened(actions: Actions) -> None:
     """Without damping F foresees the divergence; where it is wrong by much, the first length does not do."""
-    with opened(TRPO(max_kl=2.0, damping=1e-3), actions) as running:
+    with opened(TRPO(max_kl=constant(2.0), damping=1e-3), actions) as running:
         outcomes = [(metrics["step"], mean_kl(*rest)) for *rest, metrics in updates(running, 12)]
     steps = [step for step, _ in outcomes]
     assert any(0 < step < 1 for step in steps)
@@ -132,7 +141,7 @@ def test_a_step_that_the_quadratic_form_makes_too_long_is_shortened(actions: Act
 
 
 def test_where_no_length_is_accepted_the_actor_stays_and_the_critic_learns(actions: Actions) -> None:
-    with opened(TRPO(max_kl=50.0, damping=1e-4, line_search=1), actions) as running:
+    with opened(TRPO(max_kl=constant(50.0), damping=1e-4, line_search=1), actions) as running:
         refused = 0
         for before, after, _, metrics in updates(running, 8):
             refused += metrics["step"] == 0

@@ -129,6 +129,8 @@ def test_large_steps_that_were_asked_for_and_ratios_of_a_lag_are_no_illness(tmp_
     asked = {"algorithm": {"kind": "ppo", "max_kl": 0.1}, "training": {"lag": 1}}
     metrics = {"update/kl": [0.2] * 40, "update/first_ratio_error": [0.1] * 40}
     assert keys(write_run(tmp_path / "run", tables=asked, metrics=metrics)) == {}
+    falling = {"algorithm": {"kind": "trpo", "max_kl": {"from": 0.1, "to": 0.001}}}
+    assert keys(write_run(tmp_path / "falling", tables=falling, metrics={"update/kl": [0.09] * 40})) == {}
 
 
 def test_an_entry_that_has_another_value_in_another_rollout_varies(tmp_path: Path):
