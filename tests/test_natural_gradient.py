@@ -33,7 +33,7 @@ from pistar.policies.linear_softmax import LinearSoftmax
 from pistar.policies.mlp import MLP
 from pistar.policy import ActorCritic, Policy
 from pistar.rollout import Rollout
-from pistar.schedules import constant
+from pistar.schedules import constant, linear
 from pistar.tabular import FiniteMDP
 from pistar.tree import Tree, leaves
 
@@ -436,10 +436,9 @@ def test_npg_steps_along_the_advantage(length: float | None) -> None:
     rollout = every_transition(policy, mdp)
     before, start = policy.outputs(torch.arange(5))[0].detach().clone(), learner.vector("critic").clone()
     step = None if length is None else constant(length)
-    algorithm = NPG(
-        discount=0.9, trace=0.0, step=step, max_kl=constant(1e-8), damping=0.0, conjugate_steps=60, epochs=0
-    )
-    _, metrics = algorithm.improve(learner, rollout, {}, 0.0)
+    falling = linear(1.0, 1e-8)
+    algorithm = NPG(discount=0.9, trace=0.0, step=step, max_kl=falling, damping=0.0, conjugate_steps=60, epochs=0)
+    _, metrics = algorithm.improve(learner, rollout, {}, 1.0)
     found = without_state_constants(policy.outputs(torch.arange(5))[0].detach() - before)
     along = without_state_constants(advantage)
     cosine = (found * along).sum() / found.norm() / along.norm()
