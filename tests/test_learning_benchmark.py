@@ -443,6 +443,17 @@ def test_the_page_shows_an_unfinished_row_with_its_number_of_seeds():
     assert widths == [6] * 3 + [9] * 4
 
 
+def test_seconds_of_different_processors_are_told_apart():
+    old, new = ({**VERSIONS, "processor": name} for name in ("AVX2", "AVX512"))
+    times = [(0, 0.24, old), (1, 0.06, new), (2, 0.12, new)]
+    outcomes = tuple(outcome(seed, 1.0, seconds=spent, versions=made) for seed, spent, made in times)
+    limited = row(asked_seconds=60.0)
+    both = results.Result(limited, outcomes, {}, limited.command)
+    assert page.seconds(both) == "200, fastest 200 (AVX2: 1); 75, fastest 50 (AVX512: 2) (asked ≤ 60)"
+    one = results.Result(limited, outcomes[1:], {}, limited.command)
+    assert page.seconds(one) == "75, fastest 50 (asked ≤ 60)"
+
+
 @pytest.mark.parametrize(
     ("judged_by", "asked", "word"),
     [("mean", 2.0, "reached"), ("mean", 2.1, "missed"), ("median", 1.0, "reached"), ("median", 1.5, "missed"),

@@ -88,7 +88,7 @@ def details(results: Sequence[Result], seeds: int) -> str:
             *lines,
             "",
             "Seconds are of training on one core, evaluations excluded: the median over seeds and, since other work on a machine "
-            "and slower machines only lengthen them, the fastest.",
+            "only lengthens them, the fastest; apart for each kind of processor (and how many seeds it ran), where there were several.",
         ]
     )
 
@@ -124,9 +124,16 @@ def mean(result: Result) -> str:
 
 
 def seconds(result: Result) -> str:
-    """Of a million steps: the median and the fastest, beside what is asked."""
-    every = [outcome.seconds_a_million for outcome in result.outcomes]
-    found = f"{statistics.median(every):.0f}, fastest {min(every):.0f}"
+    """Of a million steps: the median and the fastest, for each processor that made some, beside what is asked."""
+    by_processor: dict[str, list[float]] = {}
+    for outcome in result.outcomes:
+        by_processor.setdefault(outcome.versions.get("processor", ""), []).append(outcome.seconds_a_million)
+    several = len(by_processor) > 1
+    found = "; ".join(
+        f"{statistics.median(every):.0f}, fastest {min(every):.0f}"
+        + (f" ({processor or 'unknown'}: {len(every)})" if several else "")
+        for processor, every in by_processor.items()
+    )
     limit = result.row.asked_seconds
     return found if limit is None else f"{found} (asked ≤ {limit:g})"
 
