@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 from pathlib import Path
 
 import numpy as np
@@ -394,6 +395,17 @@ def test_seeds_of_several_sittings_come_together_unless_the_settings_have_change
     assert [o.seed for o in results.merged(changed, both, [outcome(2, 1.0)]).outcomes] == [2]
     default = dataclasses.replace(both, settings={**both.settings, "training.lanes": 2})
     assert [o.seed for o in results.merged(row(), default, [outcome(2, 1.0)]).outcomes] == [2]
+
+
+def test_a_page_right_after_a_sitting_is_that_of_what_is_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        command, "Job", lambda row, seed, path: types.SimpleNamespace(state="finished", path=path, changed=list)
+    )
+    monkeypatch.setattr(command.scoring, "read", lambda row, run, seed: outcome(seed, 1.0, seconds=0.123456))
+    chosen = command.parse(["--out", str(tmp_path), "--results", str(tmp_path), "--seeds", "0"])
+    each = SUITES["mujoco"].rows[0]
+    found = command.collect("mujoco", each, chosen)
+    assert found == results.load(results.file_of(tmp_path, "mujoco", each), each)
 
 
 def test_what_is_kept_in_the_repository_is_what_the_pages_show():

@@ -152,6 +152,7 @@ def collect(name: str, row: Row, chosen: argparse.Namespace) -> Result | None:
         return None
     if fresh:
         results.save(path, result)
+        return results.load(path, row)  # a page is made of what is kept, which is rounded
     return result
 
 
