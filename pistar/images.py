@@ -92,7 +92,9 @@ class ImageEncoder(nn.Module):
         leading = image.shape[: image.dim() - self.dims]
         x = image.reshape(-1, *image.shape[len(leading) :])
         x = x.unsqueeze(1) if self.dims == 2 else x.movedim(-1, 1) if self.last else x
-        x = self.layers(x.to(self.dense.weight.dtype) / 255.0).flatten(1)
+        # Channels innermost: convolutions of many images take about three quarters of the time then, on a CPU.
+        x = x.to(self.dense.weight.dtype, memory_format=torch.channels_last) / 255.0
+        x = self.layers(x).flatten(1)
         features: Tensor = self.dense(x).relu()
         return features.view(*leading, self.size)
 

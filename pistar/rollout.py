@@ -84,9 +84,27 @@ class Rollout:
         everything = map_leaves(lambda *x: torch.cat(x), flat, self.last_observation, self.final_observation)
         with torch.no_grad():
             value = policy.value(everything)
-        here, after = value[: steps * lanes], value[lanes : steps * lanes + lanes].clone()
-        after[self.final_index] = value[steps * lanes + lanes :]
-        return here.view(steps, lanes), after.view(steps, lanes)
+        return self._here_and_after(value[: steps * lanes], value[steps * lanes :])
+
+    def _here_and_after(self, value: Tensor, beyond: Tensor) -> tuple[Tensor, Tensor]:
+        """V(s_t) and V(s_{t+1}), [T, B], from those of all steps [T · B] and of last and final observations [B + K]."""
+        lanes = self.shape[1]
+        after = torch.cat((value[lanes:], beyond[:lanes]))
+        after[self.final_index] = beyond[lanes:]
+        return value.view(self.shape), after.view(self.shape)
+
+    def values_and_log_probs(self, policy: Policy) -> tuple[Tensor, Tensor, Tensor]:
+        """What ``values`` and ``log_probs`` give, in one pass of what actor and critic share: three of [T, B].
+
+        A policy without a critic raises UsageError.
+        """
+        if self.memory is not None:
+            return *self.values(policy), self.log_probs(policy)
+        steps = self.batch(self.reward, self.reward)  # as losses see them; what is estimated does not matter here
+        beyond = map_leaves(lambda *x: torch.cat(x), self.last_observation, self.final_observation)
+        with torch.no_grad():
+            now, behind = policy.evaluate(steps.observation, steps.action), policy.value(beyond)
+        return *self._here_and_after(now.critic_value(), behind), now.log_prob.view(self.shape)
 
     def log_probs(self, policy: Policy) -> Tensor:
         """Log π(a|s) under ``policy``, which need not be the one that acted: [T, B], without gradient."""

@@ -1,4 +1,4 @@
-"""A batch as checkpoints hold it, and several of them as one."""
+"""A batch as checkpoints hold it, and several of them as one; what a policy makes of a rollout."""
 
 from __future__ import annotations
 
@@ -51,6 +51,22 @@ def test_batches_joined_from_a_file_are_all_their_steps_in_order(kind: MLP, agen
     assert set(mine) == set(theirs)
     for path, leaf in theirs.items():
         assert torch.equal(mine[path], leaf), path
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_one_pass_gives_the_values_and_the_log_probabilities_of_two(kind: MLP, shared: bool) -> None:
+    spaces = spaces_of("image", "mixed", mask=False)
+    kind = MLP(**{**vars(kind), "shared": shared, "kernels": (3,), "strides": (1,), "filters": (2,)})
+    policy = kind.build(spaces, torch.Generator().manual_seed(0))
+    collector = Collector(ComposedWorld(spaces, 2, 2), policy, seed=0)
+    collector.start()
+    rollout = collector.collect(24)
+    assert len(rollout.final_index) > 0
+    together = rollout.values_and_log_probs(policy)
+    for mine, theirs in zip(together, (*rollout.values(policy), rollout.log_probs(policy)), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-5)
+    assert not any(x.requires_grad for x in together)
 
 
 def test_weights_are_joined_where_only_some_batches_have_them() -> None:

@@ -63,8 +63,7 @@ class IMPALA(Algorithm):
 
     def estimate(self, policy: Policy, rollout: Rollout) -> tuple[Batch, Metrics]:
         """V-trace's advantages and targets under ``policy`` as it is, and how far it is from the one that acted."""
-        value, next_value = rollout.values(policy)
-        log_prob = rollout.log_probs(policy)
+        value, next_value, log_prob = rollout.values_and_log_probs(policy)
         ratio = (log_prob - rollout.log_prob).exp()
         ends = (rollout.terminated, rollout.truncated)
         target, advantage = estimators.v_trace(
