@@ -34,14 +34,15 @@ class A2C(Algorithm):
     summary: ClassVar[str] = "one step per short rollout with a critic's advantage"
     paper: ClassVar[str] = "Mnih et al. 2016, arXiv:1602.01783"
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "continuous": {"training": {"lanes": 16, "horizon": 8, "learning_rate": {"from": 7e-4, "to": 0.0}}},
+        # Few lanes: a reward is rare where it takes a run-up, and 16 × 8 steps hold too little of any one attempt.
+        "continuous": {"training": {"lanes": 4, "horizon": 32, "learning_rate": {"from": 1e-3, "to": 0.0}}},
         "discrete": {
             "algorithm": {"entropy_weight": 0.01},
             "training": {"lanes": 16, "horizon": 8, "learning_rate": {"from": 2e-3, "to": 0.0}},
         },
     }
     training_ranges: ClassVar[Mapping[str, Range | None]] = {
-        "horizon": Choices((4, 8, 16, 32)),  # every step is used once, so that only short rollouts give many updates
+        "horizon": Choices((4, 8, 16, 32, 64)),  # every step is used once, so that only short rollouts give many updates
     }
 
     discount: float = searched(0.99, 0.9, 0.999, scale="complement")  # γ: weight of the reward one step later
