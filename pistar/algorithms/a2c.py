@@ -42,7 +42,7 @@ class A2C(Algorithm):
         },
     }
     training_ranges: ClassVar[Mapping[str, Range | None]] = {
-        "horizon": Choices((4, 8, 16, 32, 64)),  # every step is used once, so that only short rollouts give many updates
+        "horizon": Choices((4, 8, 16, 32, 64)),  # every step is used once: only short rollouts give many updates
     }
 
     discount: float = searched(0.99, 0.9, 0.999, scale="complement")  # γ: weight of the reward one step later

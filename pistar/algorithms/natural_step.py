@@ -1,4 +1,4 @@
-"""What natural policy gradient and TRPO share: the direction F⁻¹ g, and the distributions that it is measured by."""
+"""What natural policy gradient and TRPO share: the direction F⁻¹ g, its length, and the distributions that it is measured by."""
 
 from __future__ import annotations
 
@@ -55,3 +55,8 @@ def direction(
     x = natural_gradient.conjugate_gradient(product, -slope, steps, damping)
     curvature = float(x.dot(product(x) + damping * x))
     return x, curvature, {name: float(value) for name, value in metrics.items()}
+
+
+def length(bound: float, curvature: float) -> float:
+    """√(2δ / xᵀF x), with which a step along x makes the KL divergence ``bound`` to second order; 0 without curvature."""
+    return float((2 * bound / curvature) ** 0.5) if curvature > 0 else 0.0

@@ -77,15 +77,10 @@ class NPG(Algorithm):
         batch = self.estimate(learner.policy, experience)
         explained, batch = explained_variance(batch), natural_step.standardized(batch)
         x, curvature, metrics = natural_step.direction(learner, self.loss, batch, self.conjugate_steps, self.damping)
-        length = self.length(curvature, progress)
+        foreseen = natural_step.length(self.max_kl.at(progress), curvature)
+        length = foreseen if self.step is None else self.step.at(progress)
         old = natural_step.acting(learner.policy, batch)
         learner.set("actor", learner.vector("actor") + length * x)
         kl = natural_gradient.mean_kl(old, natural_step.acting(learner.policy, batch), batch.weight)
         fitted = critic.fit(learner, batch, self.epochs, self.minibatch)
         return state, {**metrics, **fitted, "kl": kl, "step": length, "explained_variance": explained}
-
-    def length(self, curvature: float, progress: float) -> float:
-        """η, where ``curvature`` is xᵀ(F + damping · I)x of the direction x = F⁻¹ g."""
-        if self.step is not None:
-            return self.step.at(progress)
-        return float((2 * self.max_kl.at(progress) / curvature) ** 0.5) if curvature > 0 else 0.0

@@ -85,8 +85,8 @@ class TRPO(Algorithm):
         explained, batch = explained_variance(batch), natural_step.standardized(batch)
         x, curvature, before = natural_step.direction(learner, self.loss, batch, self.conjugate_steps, self.damping)
         bound = self.max_kl.at(progress)
-        length = (2 * bound / curvature) ** 0.5 if curvature > 0 else 0.0
-        moved = self.search(learner, batch, length * x, before["surrogate"], bound)
+        step = natural_step.length(bound, curvature) * x
+        moved = self.search(learner, batch, step, before["surrogate"], bound)
         fitted = critic.fit(learner, batch, self.epochs, self.minibatch)
         return state, {**before, **moved, **fitted, "explained_variance": explained}
 
