@@ -80,8 +80,12 @@ class RewardScale:
 
     @property
     def factor(self) -> float:
-        """What rewards are multiplied with until the next ``update``."""
-        if float(self.moments.count) == 0.0:
+        """What rewards are multiplied with until the next ``update``; 1 while no returns have differed.
+
+        Where a reward is rare, the first one would else count ten thousandfold.
+        """
+        variance, mean = float(self.moments.variance), float(self.moments.mean)
+        if float(self.moments.count) == 0.0 or variance <= 1e-12 * mean * mean:  # no more than rounding
             return 1.0
         return float((self.moments.variance + 1e-8).rsqrt())
 

@@ -73,3 +73,16 @@ def test_rewards_are_divided_by_the_deviation_of_the_discounted_return(pieces: i
             trail += [past] if weight[t, lane] > 0 else []
     truth = torch.tensor(trail, dtype=torch.float64).std(correction=0)
     assert scale.factor == pytest.approx(1 / float(truth), rel=1e-6)
+
+
+@pytest.mark.parametrize("constant", [0.0, 0.1])
+def test_the_first_reward_that_differs_is_not_blown_up(constant: float) -> None:
+    """Nothing, or the same each time, has no deviation to divide by: the surprise behind it counts as it is."""
+    scale = RewardScale(4, 0.99)
+    every_step_ends = torch.ones(50, 4, dtype=torch.bool)
+    scale.update(torch.full((50, 4), constant, dtype=torch.float64), every_step_ends, torch.ones(50, 4))
+    assert scale.factor == 1.0
+    rare = torch.full((50, 4), constant, dtype=torch.float64)
+    rare[7, 2] += 1.0
+    scale.update(rare, every_step_ends, torch.ones(50, 4))
+    assert scale.factor == pytest.approx(torch.tensor([1.0] + [0.0] * 399).std(correction=0).item() ** -1, rel=1e-4)
