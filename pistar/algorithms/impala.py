@@ -38,7 +38,7 @@ class IMPALA(Algorithm):
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "continuous": {
             "algorithm": {"trace": 0.95},
-            "training": {"lag": 1, "lanes": 16, "horizon": 16, "learning_rate": {"from": 2e-3, "to": 0.0}},
+            "training": {"lag": 1, "lanes": 8, "horizon": 32, "learning_rate": {"from": 2e-3, "to": 0.0}},
         },
         "discrete": {
             "algorithm": {"minibatch": 256, "entropy_weight": 0.01},
