@@ -34,7 +34,7 @@ class A2C(Algorithm):
     summary: ClassVar[str] = "one step per short rollout with a critic's advantage"
     paper: ClassVar[str] = "Mnih et al. 2016, arXiv:1602.01783"
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        # Few lanes: a reward is rare where it takes a run-up, and 16 × 8 steps hold too little of any one attempt.
+        # The same 128 steps as 16 lanes of 8 hold; in long pieces the pendulum is learned on most seeds, in short ones on none.
         "continuous": {"training": {"lanes": 4, "horizon": 32, "learning_rate": {"from": 1e-3, "to": 0.0}}},
         "discrete": {
             "algorithm": {"entropy_weight": 0.01},
